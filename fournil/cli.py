@@ -1,0 +1,361 @@
+"""The `fournil` command. Each command is thin: read the request, call the package that does the work, print."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cluster.errors import FournilError, RequestError
+from cluster.storage import Folder
+
+app = typer.Typer(
+    name="fournil",
+    help="From raw French and English documents to a chat model, on Ray.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+console = Console(highlight=False, soft_wrap=True)
+
+RecipeArgument = Annotated[Path, typer.Argument(help="YAML recipe, for example recipes/demo.yaml")]
+RunArgument = Annotated[str, typer.Argument(help="name of a run (see `fournil runs`)")]
+StorageOption = Annotated[str | None, typer.Option(help="folder or filesystem URL; FOURNIL_STORAGE or ./runs by default")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="change one recipe value: key.path=value (repeatable)")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
+UntilOption = Annotated[str | None, typer.Option(help="last stage to make")]
+JobAddressOption = Annotated[str | None, typer.Option(help="Ray dashboard of a submitted job, http://HEAD:8265")]
+
+
+@app.command()
+def bake(
+    recipe: RecipeArgument,
+    until: UntilOption = None,
+    set_: SetOption = None,
+    storage: StorageOption = None,
+    address: Annotated[str, typer.Option(help="`local`, `auto` (a running cluster) or ray://HEAD:10001")] = "local",
+    run: Annotated[str | None, typer.Option(help="run name; the recipe's by default")] = None,
+) -> None:
+    """Make everything the recipe describes; finished stages are kept, interrupted ones go on.
+
+    Example: `fournil bake recipes/demo.yaml --set pretrain.tokens=500000`
+    """
+    from cluster.progress import Reporter
+    from fournil.bake import bake as run_bake
+    from fournil.recipe import load_recipe
+    from fournil.runs import open_storage
+
+    reporter = Reporter(console)
+    done = run_bake(load_recipe(recipe, set_ or ()), open_storage(storage), run_name=run, address=address, until=until, reporter=reporter)
+    if done.folder.exists("report/index.html"):
+        reporter.say(f"report: {done.report_path}")
+
+
+@app.command()
+def submit(
+    recipe: RecipeArgument,
+    address: Annotated[str, typer.Option(help="dashboard of the cluster, http://HEAD:8265")],
+    until: UntilOption = None,
+    set_: SetOption = None,
+    storage: Annotated[str | None, typer.Option(help="storage that every node sees: a shared folder or a filesystem URL")] = None,
+    run: Annotated[str | None, typer.Option(help="run name; the recipe's by default")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="leave the job running and return at once")] = False,
+) -> None:
+    """Run the same bake as a Ray job on a cluster and follow its log.
+
+    Example: `fournil submit recipes/demo.yaml --address http://10.0.0.1:8265 --storage /shared/fournil`
+    """
+    from cluster import jobs
+    from fournil.recipe import load_recipe
+    from fournil.runs import open_storage
+
+    checked = load_recipe(recipe, set_ or ())
+    extra = [*(f"--set={item}" for item in set_ or ()), *([f"--until={until}"] if until else []), *([f"--run={run}"] if run else [])]
+    job = jobs.submit(address, recipe.read_text(encoding="utf-8"), checked.name, str(open_storage(storage)), extra)
+    console.print(f"job {job} submitted to {address}", markup=False)
+    if detach:
+        console.print(f"follow it with `fournil logs {job} --address {address} --follow`", markup=False)
+        return
+    status = jobs.follow(address, job, lambda line: console.print(line, markup=False))
+    console.print(f"job {job}: {status}", markup=False)
+    if status != "SUCCEEDED":
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(
+    run: Annotated[str | None, typer.Argument(help="run or job; all runs when left out")] = None,
+    storage: StorageOption = None,
+    address: JobAddressOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What a run is doing, or how it ended.
+
+    Example: `fournil status demo`
+    """
+    from fournil.runs import Run, open_storage
+
+    if address is not None:
+        from cluster import jobs
+
+        if run is None:
+            raise RequestError("name the job: fournil status JOB --address http://HEAD:8265")
+        _print({"job": run, "status": jobs.job_status(address, run)}, as_json)
+        return
+    if run is None:
+        runs(storage=storage, as_json=as_json)
+        return
+    place = Run(run, open_storage(storage))
+    record = place.read()
+    finished = place.artifacts()
+    state = record["status"]
+    if state == "running" and place.live_process() is None:
+        state = "interrupted (the same `fournil bake` goes on)"
+    stages = {
+        stage: ("ready" if stage in finished else "running" if stage == record.get("stage") else "to do") for stage in record["artifacts"]
+    }
+    _print({"run": run, "status": state, "error": record.get("error"), "stages": stages}, as_json)
+
+
+@app.command()
+def runs(storage: StorageOption = None, as_json: JsonOption = False) -> None:
+    """List the runs in a storage.
+
+    Example: `fournil runs`
+    """
+    from fournil.runs import list_runs, open_storage
+
+    rows = [{key: record.get(key) for key in ("run", "status", "started", "finished")} for record in (r.read() for r in list_runs(open_storage(storage)))]
+    _print_rows(rows, as_json, empty="no runs yet; make one with `fournil bake recipes/demo.yaml`")
+
+
+@app.command()
+def logs(
+    run: RunArgument,
+    storage: StorageOption = None,
+    address: JobAddressOption = None,
+    follow: Annotated[bool, typer.Option("--follow", help="with --address: go on until the job ends")] = False,
+) -> None:
+    """Print what a run (or, with --address, a job) said, and where its engines' logs are.
+
+    Example: `fournil logs demo`
+    """
+    if address is not None:
+        from cluster import jobs
+
+        if follow:
+            jobs.follow(address, run, lambda line: console.print(line, markup=False))
+        else:
+            console.print(jobs.job_logs(address, run), markup=False, end="")
+        return
+    from fournil.bake import log_folder
+    from fournil.runs import Run, open_storage
+
+    place = Run(run, open_storage(storage))
+    place.read()
+    folder = log_folder(place)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    main_log = folder / "bake.log"
+    if main_log.exists():
+        console.print(main_log.read_text(encoding="utf-8"), markup=False, end="")
+    for path in files:
+        if path != main_log:
+            console.print(f"log: {path} ({path.stat().st_size:,} bytes)", markup=False)
+
+
+@app.command()
+def stop(run: RunArgument, storage: StorageOption = None, address: JobAddressOption = None) -> None:
+    """Stop a running bake (or, with --address, a job); the same bake later goes on from its last commit.
+
+    Example: `fournil stop demo`
+    """
+    if address is not None:
+        from cluster import jobs
+
+        jobs.stop_job(address, run)
+        console.print(f"job {run} stopped", markup=False)
+        return
+    from fournil.runs import Run, open_storage
+
+    process = Run(run, open_storage(storage)).live_process()
+    if process is None:
+        raise RequestError(f"run {run!r} is not being baked on this host")
+    os.kill(process, signal.SIGTERM)
+    console.print(f"run {run}: asked process {process} to stop", markup=False)
+
+
+@app.command()
+def report(run: RunArgument, storage: StorageOption = None) -> None:
+    """Print the path of a run's report.
+
+    Example: `xdg-open $(fournil report demo)`
+    """
+    from fournil.runs import Run, open_storage
+
+    place = Run(run, open_storage(storage))
+    place.read()
+    if not place.folder.exists("report/index.html"):
+        raise RequestError(f"run {run!r} has no report yet; finish it with `fournil bake`")
+    console.print(place.report_path, markup=False)
+
+
+@app.command()
+def why(run: RunArgument, id: Annotated[str, typer.Argument(help="document id or its first digits")], storage: StorageOption = None, as_json: JsonOption = False) -> None:
+    """Tell one document's whole story: where it came from, its scores, and what kept or removed it.
+
+    Example: `fournil why demo 3f2a91`
+    """
+    from fournil.runs import Run, open_storage
+    from pipelines.ledger import document_story
+
+    place = Run(run, open_storage(storage))
+    artifacts = {stage: place.artifact(stage) for stage in ("extract", "score", "clean")}
+    story = document_story({stage: artifact.folder for stage, artifact in artifacts.items()}, id)
+    if not story:
+        raise RequestError(f"run {run!r} never saw a document with id {id!r}")
+    if as_json:
+        typer.echo(json.dumps(story, ensure_ascii=False, indent=1, default=str))
+        return
+    for event in story:
+        console.print("  ".join(f"{key}={value}" for key, value in event.items() if value is not None), markup=False)
+
+
+@app.command()
+def plan(recipe: RecipeArgument, set_: SetOption = None, storage: StorageOption = None, as_json: JsonOption = False) -> None:
+    """Print what a recipe costs before baking it: parameters, tokens, FLOPs, memory, and which stages are ready.
+
+    Example: `fournil plan recipes/croissant-1b.yaml`
+    """
+    from fournil.plan import describe_plan
+    from fournil.recipe import load_recipe
+    from fournil.runs import open_storage
+
+    _print(describe_plan(load_recipe(recipe, set_ or ()), open_storage(storage)), as_json)
+
+
+@app.command()
+def serve(
+    target: Annotated[str, typer.Argument(metavar="RUN|FOLDER", help="a run, or a folder with a Hugging Face model")],
+    port: Annotated[int | None, typer.Option(help="0 takes a free one; the recipe's (8000) by default")] = None,
+    host: Annotated[str | None, typer.Option(help="loopback by default; anything else opens the endpoint to the network")] = None,
+    ask: Annotated[list[str] | None, typer.Option(help="ask this over HTTP once the model is up, print the answer and stop (repeatable)")] = None,
+    storage: StorageOption = None,
+) -> None:
+    """Serve a model with an OpenAI-compatible endpoint and a chat page.
+
+    Example: `fournil serve demo --port 8000`
+    """
+    from fournil.endpoint import serve_target
+
+    serve_target(target, storage, port=port, host=host, questions=ask or [], say=lambda line: console.print(line, markup=False))
+
+
+@app.command()
+def chat(
+    url: Annotated[str, typer.Argument(help="endpoint of `fournil serve`")] = "http://127.0.0.1:8000",
+    max_tokens: Annotated[int, typer.Option(min=1)] = 128,
+    temperature: Annotated[float, typer.Option(min=0.0, max=2.0)] = 0.0,
+) -> None:
+    """Talk to a served model in the terminal.
+
+    Example: `fournil chat http://127.0.0.1:8000`
+    """
+    from serving.client import chat_loop
+
+    chat_loop(url, max_tokens=max_tokens, temperature=temperature)
+
+
+@app.command(name="eval")
+def evaluate(
+    target: Annotated[str, typer.Argument(metavar="RUN|FOLDER|URL", help="a run, a model folder or an endpoint")],
+    suite: Annotated[str | None, typer.Option(help="one task: bits_per_byte, minimal_pairs or translation; all by default")] = None,
+    data: Annotated[str | None, typer.Option(help="run whose held-out documents are read, for a FOLDER or URL")] = None,
+    address: Annotated[str, typer.Option(help="`local`, `auto` or ray://HEAD:10001")] = "local",
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the evaluation suite as a Ray job and print every metric with its interval and chance level.
+
+    Example: `fournil eval demo --suite bits_per_byte`
+    """
+    from fournil.endpoint import evaluate_target
+
+    rows = evaluate_target(target, suite, data, address, storage, say=lambda line: Console(stderr=True, highlight=False).print(line, markup=False))
+    _print_rows(rows, as_json, empty="nothing was measured")
+
+
+def _print(values: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(values, ensure_ascii=False, indent=1, default=str))
+        return
+    for key, value in values.items():
+        if isinstance(value, dict):
+            console.print(f"{key}:", markup=False)
+            for inner, text in value.items():
+                console.print(f"  {inner:<24} {text}", markup=False)
+        elif isinstance(value, list):
+            console.print(f"{key}:", markup=False)
+            for text in value:
+                console.print(f"  {text}", markup=False)
+        elif value is not None:
+            console.print(f"{key:<26} {value}", markup=False)
+
+
+def _print_rows(rows: list[dict[str, Any]], as_json: bool, empty: str) -> None:
+    if as_json:
+        typer.echo(json.dumps(rows, ensure_ascii=False, indent=1, default=str))
+        return
+    if not rows:
+        console.print(empty, markup=False)
+        return
+    table = Table(box=None, pad_edge=False)
+    for key in rows[0]:
+        table.add_column(key, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
+    console.print(table)
+
+
+def model_folder(target: str, storage: Folder) -> tuple[str, dict[str, Any] | None]:
+    """The model folder that RUN or FOLDER names, and the run's recipe if it is a run."""
+    if (Path(target) / "config.json").is_file():
+        return str(Path(target).resolve()), None
+    from fournil.runs import Run
+
+    run = Run(target, storage)
+    if not run.exists() and Path(target).is_dir():
+        raise RequestError(f"{target} is a folder without config.json; give a Hugging Face model folder or a run's name")
+    return run.artifact("sft").folder.at("export"), run.read()["recipe"]
+
+
+def main() -> NoReturn:
+    """Entry point: errors are one line on stderr; exit 0 done, 1 the work failed, 2 the request was wrong."""
+
+    def interrupt(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        app()
+    except FournilError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("stopped; the same command goes on where it was", 1)
+    sys.exit(0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"fournil: {message}", markup=False)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

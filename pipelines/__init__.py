@@ -1,0 +1,1 @@
+"""Raw documents to clean corpus to packed tokens, on Ray Data."""

@@ -1,0 +1,1 @@
+"""One rule, one small pure function from text to a score."""

@@ -1,0 +1,1 @@
+"""One reader a file: from bytes as they were fetched to documents."""

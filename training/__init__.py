@@ -1,0 +1,1 @@
+"""Tokenizer, model, the training loop, pretraining, fine-tuning and export."""
