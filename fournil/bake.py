@@ -136,7 +136,12 @@ def bake(
     try:
         _make_all(planned, recipe, run, address, reporter, logs)
     except BaseException as error:
-        run.write(status="stopped" if isinstance(error, KeyboardInterrupt) else "failed", error=str(error).split("\n")[0], finished=now(), process=None)
+        run.write(
+            status="stopped" if isinstance(error, KeyboardInterrupt) else "failed",
+            error=str(error).split("\n")[0],
+            finished=now(),
+            process=None,
+        )
         raise
     if planned[-1].stage.name == "report" and planned[-1].artifact is not None:
         run.folder.write_bytes("report/index.html", planned[-1].artifact.folder.read_bytes("index.html"))
@@ -165,9 +170,7 @@ def _make_all(planned: list[PlannedStage], recipe: Recipe, run: Run, address: st
         reporter.say(f"{title}  done in {seconds}{_headline(item.artifact)}")
 
 
-def _make(
-    item: PlannedStage, recipe: Recipe, storage: Folder, finished: dict[str, Artifact], reporter: Reporter, logs: Path
-) -> Artifact:
+def _make(item: PlannedStage, recipe: Recipe, storage: Folder, finished: dict[str, Artifact], reporter: Reporter, logs: Path) -> Artifact:
     """Run one stage and commit its artifact."""
     stage, started, begun = item.stage, now(), time.monotonic()
     inputs = {name: finished[name] for name in stage.inputs}

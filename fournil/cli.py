@@ -133,7 +133,10 @@ def runs(storage: StorageOption = None, as_json: JsonOption = False) -> None:
     """
     from fournil.runs import list_runs, open_storage
 
-    rows = [{key: record.get(key) for key in ("run", "status", "started", "finished")} for record in (r.read() for r in list_runs(open_storage(storage)))]
+    rows = [
+        {key: record.get(key) for key in ("run", "status", "started", "finished")}
+        for record in (r.read() for r in list_runs(open_storage(storage)))
+    ]
     _print_rows(rows, as_json, empty="no runs yet; make one with `fournil bake recipes/demo.yaml`")
 
 
@@ -208,7 +211,12 @@ def report(run: RunArgument, storage: StorageOption = None) -> None:
 
 
 @app.command()
-def why(run: RunArgument, id: Annotated[str, typer.Argument(help="document id or its first digits")], storage: StorageOption = None, as_json: JsonOption = False) -> None:
+def why(
+    run: RunArgument,
+    id: Annotated[str, typer.Argument(help="document id or its first digits")],
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Tell one document's whole story: where it came from, its scores, and what kept or removed it.
 
     Example: `fournil why demo 3f2a91`
@@ -246,7 +254,9 @@ def serve(
     target: Annotated[str, typer.Argument(metavar="RUN|FOLDER", help="a run, or a folder with a Hugging Face model")],
     port: Annotated[int | None, typer.Option(help="0 takes a free one; the recipe's (8000) by default")] = None,
     host: Annotated[str | None, typer.Option(help="loopback by default; anything else opens the endpoint to the network")] = None,
-    ask: Annotated[list[str] | None, typer.Option(help="ask this over HTTP once the model is up, print the answer and stop (repeatable)")] = None,
+    ask: Annotated[
+        list[str] | None, typer.Option(help="ask this over HTTP once the model is up, print the answer and stop (repeatable)")
+    ] = None,
     storage: StorageOption = None,
 ) -> None:
     """Serve a model with an OpenAI-compatible endpoint and a chat page.
@@ -288,7 +298,9 @@ def evaluate(
     """
     from fournil.endpoint import evaluate_target
 
-    rows = evaluate_target(target, suite, data, address, storage, say=lambda line: Console(stderr=True, highlight=False).print(line, markup=False))
+    rows = evaluate_target(
+        target, suite, data, address, storage, say=lambda line: Console(stderr=True, highlight=False).print(line, markup=False)
+    )
     _print_rows(rows, as_json, empty="nothing was measured")
 
 

@@ -56,7 +56,9 @@ def load_recipe(path: str | Path, overrides: typing.Sequence[str] = ()) -> Recip
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise RequestError(f"recipe {path} cannot be read ({error.strerror}); give the path of a YAML recipe such as recipes/demo.yaml") from None
+        raise RequestError(
+            f"recipe {path} cannot be read ({error.strerror}); give the path of a YAML recipe such as recipes/demo.yaml"
+        ) from None
     except UnicodeDecodeError:
         raise RequestError(f"recipe {path} is not UTF-8 text") from None
     return parse_recipe(text, str(path), overrides)
@@ -69,7 +71,10 @@ def parse_recipe(text: str, origin: str = "recipe", overrides: typing.Sequence[s
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
-        raise RequestError(f"{origin}{where}: not valid YAML ({getattr(error, 'problem', error)})") from None
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise RequestError(f"{origin}{where}: not valid YAML ({reason})") from None
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"{origin}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(data, dict):
         raise RequestError(f"{origin}: a recipe is a mapping of sections, like recipes/demo.yaml")
     for override in overrides:
@@ -86,7 +91,7 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
         raise RequestError(f"--set {override}: write it as key=value, for example --set pretrain.seq_len=512")
     try:
         parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise RequestError(f"--set {override}: the value is not valid YAML") from None
     *parents, last = key.split(".")
     place: Any = data

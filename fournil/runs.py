@@ -53,7 +53,9 @@ class Run:
     def begin(self, artifacts: dict[str, str], recipe: dict[str, Any]) -> None:
         """Record that a bake of these artifacts is under way in this process."""
         process = {"host": socket.gethostname(), "pid": os.getpid(), "start": _process_start(os.getpid())}
-        self.write(artifacts=artifacts, recipe=recipe, status="running", stage=None, error=None, started=now(), finished=None, process=process)
+        self.write(
+            artifacts=artifacts, recipe=recipe, status="running", stage=None, error=None, started=now(), finished=None, process=process
+        )
 
     def artifacts(self) -> dict[str, Artifact]:
         """The run's finished artifacts by stage; unfinished stages are left out."""
