@@ -37,6 +37,8 @@ AGENT_PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Waits between tries while a head that has just started has no agent that takes jobs yet."""
 POLL_SECONDS = 5.0
 REATTACH_SECONDS = 1.0
+SILENT_SECONDS = 20.0
+"""A bake says something every few seconds: a tail that does not for this long is taken for dead and begun again."""
 LOST_SECONDS = 60.0
 """How long a head may stay silent before following gives up."""
 
@@ -77,10 +79,8 @@ def submit(
     are. A recipe too large to be one is a `RequestError`, as is an address nobody answers at or a missing token.
     """
     if (size := len(recipe_text.encode())) > MAX_RECIPE_BYTES:
-        raise RequestError(
-            f"recipe {recipe_name} is {size:,} bytes and {MAX_RECIPE_BYTES:,} may travel; keep data out of it, name its place"
-        )
-    place = storage if "://" in storage else str(Path(storage).resolve())
+        raise RequestError(f"recipe {recipe_name} has {size:,} bytes; up to {MAX_RECIPE_BYTES:,} may travel, so name data, do not hold it")
+    place = storage if "://" in storage else os.path.abspath(storage)
     arguments = ["bake", "recipe.yaml", "--address", "auto", "--storage", place, *extra_args]
     entrypoint = shlex.join(["python", "-m", "fournil.cli", *arguments])
     prefix = submission_prefix(recipe_text, recipe_name, place, extra_args)
@@ -155,20 +155,20 @@ async def _follow(client: JobSubmissionClient, url: str, id: str, say: Callable[
     lines = LogLines(say)
     answered = time.monotonic()
     while True:
-        tail = asyncio.create_task(_tail(client, id, lines))
-        ended = False
-        while not tail.done() and not ended:
+        lines.rewind()
+        tail, ended, status = asyncio.create_task(_tail(client, id, lines)), False, None
+        while not tail.done() and not ended and time.monotonic() - lines.moved < SILENT_SECONDS:
             await asyncio.wait({tail}, timeout=POLL_SECONDS)
             status = await asyncio.to_thread(_status_now, client, url, id)
             if status is not None:
                 answered, ended = time.monotonic(), status in ENDED
             elif time.monotonic() - answered > LOST_SECONDS:
-                tail.cancel()
+                await _end(tail)
                 raise WorkError(f"{url} has not answered for {LOST_SECONDS:.0f} s; job {id} may still run there: {again}")
             if status == "PENDING":
                 say(f"job {id} waits to start")
+        await _end(tail)
         if ended and status is not None:
-            await _finish(tail)
             lines.rewind()
             lines.add(await asyncio.to_thread(_whole_log, client, url, id))
             lines.close()
@@ -180,13 +180,13 @@ async def _tail(client: JobSubmissionClient, id: str, lines: LogLines) -> None:
     """Read the log from its beginning until the server closes the tail or the line breaks; either may come early."""
     import aiohttp
 
-    lines.rewind()
     with contextlib.suppress(RuntimeError, OSError, aiohttp.ClientError):
         async for chunk in client.tail_job_logs(id):
             lines.add(chunk)
 
 
-async def _finish(tail: asyncio.Task[None]) -> None:
+async def _end(tail: asyncio.Task[None]) -> None:
+    """Stop reading if that is still under way; what it could not handle is raised here."""
     tail.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await tail
@@ -200,15 +200,19 @@ class LogLines:
         self._shown = 0
         self._read = 0
         self._partial = ""
+        self.moved = time.monotonic()
 
     def rewind(self) -> None:
         """What comes next is the log's beginning; characters that were passed on before are skipped."""
         self._read = 0
+        self.moved = time.monotonic()
 
     def add(self, chunk: str) -> None:
         fresh = chunk[max(0, self._shown - self._read) :]
         self._read += len(chunk)
         self._shown = max(self._shown, self._read)
+        if fresh:
+            self.moved = time.monotonic()
         *whole, self._partial = (self._partial + fresh).split("\n")
         for line in whole:
             self.say(line)
@@ -220,11 +224,11 @@ class LogLines:
 
 
 def _status_now(client: JobSubmissionClient, url: str, id: str) -> str | None:
-    """The job's status, None while the head does not answer."""
+    """The job's status, None while the head does not answer or cannot say."""
     try:
         with _plain_errors(url):
             return str(client.get_job_status(id))
-    except _NoAnswer:
+    except (_NoAnswer, WorkError):
         return None
 
 
@@ -233,7 +237,12 @@ def _whole_log(client: JobSubmissionClient, url: str, id: str) -> str:
         return client.get_job_logs(id)
 
 
-def job_status(address: str, id: str) -> Job:
+def job_status(address: str, id: str) -> str:
+    """`PENDING`, `RUNNING`, `SUCCEEDED`, `FAILED` or `STOPPED`."""
+    return describe_job(address, id).status
+
+
+def describe_job(address: str, id: str) -> Job:
     """The job with that submission id, or the newest one of the recipe with that name."""
     url = _checked_url(address)
     return _find(_client(url), url, id)
@@ -373,6 +382,8 @@ def _plain_errors(url: str) -> Iterator[None]:
     except (ConnectionError, requests.exceptions.RequestException):
         raise _NoAnswer(f"no Ray cluster answers at {url}; is its head up (`ray start --head`) and its dashboard reachable?") from None
     except RuntimeError as error:
+        if "Version check returned 404" in str(error):
+            raise RequestError(f"{url} answers, but not like a Ray dashboard; give the head's, such as http://HEAD:8265") from None
         raise WorkError(f"{url} did not do it: {_last_line(str(error))}") from None
 
 

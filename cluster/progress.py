@@ -129,9 +129,9 @@ class Reporter:
     def _live(self, progress: StageProgress, stop: threading.Event) -> None:
         columns = (
             SpinnerColumn(),
-            TextColumn("{task.fields[name]:<12}"),
+            TextColumn("{task.fields[name]:<12}", markup=False),
             BarColumn(bar_width=24),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             TimeElapsedColumn(),
         )
         with RichProgress(*columns, console=self.console, transient=True) as bar:

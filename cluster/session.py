@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from cluster.errors import RequestError
+from cluster.errors import RequestError, WorkError
 
 LOCAL = "local"
 AUTO = "auto"
+CLIENT_PORT = 10001
+PROBE_SECONDS = 5.0
 
 
 def connect(address: str = LOCAL, cpus: int | None = None) -> str:
     """Connect to Ray and return the folder (or address) where its logs are.
 
-    `local` starts a private cluster of this machine's cores, `auto` finds a running one, `ray://HOST:10001` goes
-    through the Ray client. Connecting twice is fine. An address nobody answers at is a `RequestError`.
+    `local` starts a private cluster of this machine's cores, `auto` finds a running one, `HOST:6379` names one that
+    this machine belongs to, `ray://HOST:10001` goes through the Ray client. Connecting twice is fine. An address nobody
+    answers at is a `RequestError`.
     """
     import ray
+    from ray.exceptions import AuthenticationError
 
     if not ray.is_initialized():
         _quiet_environment()
+        if address not in (LOCAL, AUTO):
+            _probe(address)
         try:
             if address == LOCAL:
                 ray.init(
@@ -34,13 +42,46 @@ def connect(address: str = LOCAL, cpus: int | None = None) -> str:
                 )
             else:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        except (ConnectionError, ValueError, RuntimeError, TimeoutError, AuthenticationError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            if address == LOCAL:
+                raise WorkError(f"Ray does not start on this machine ({reason})") from None
             raise RequestError(
-                f"no Ray cluster answers at {address} ({reason}); start one with `ray start --head`, or use --address local"
+                f"no Ray cluster lets us in at {address} ({reason}); start one with `ray start --head`, give it the token it wants"
+                " (RAY_AUTH_MODE=token, and the token as Ray reads it), or use --address local"
             ) from None
+        if address == LOCAL:
+            _protect_token()
         _quiet_data()
     return log_folder(address)
+
+
+def _probe(address: str) -> None:
+    """Fail in seconds, with a reason, where Ray itself would keep trying for minutes."""
+    if address.startswith(("http://", "https://")):
+        raise RequestError(
+            f"{address} takes jobs: use `fournil submit`, or give --address ray://HOST:{CLIENT_PORT}, HOST:6379, auto or local"
+        )
+    try:
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        host, port = parts.hostname, parts.port or (CLIENT_PORT if parts.scheme == "ray" else None)
+    except ValueError:
+        host, port = None, None
+    if not host or not port:
+        raise RequestError(f"{address!r} is no Ray address; give local, auto, HOST:6379 or ray://HOST:{CLIENT_PORT}")
+    try:
+        socket.create_connection((host, port), timeout=PROBE_SECONDS).close()
+    except OSError as error:
+        raise RequestError(
+            f"no Ray cluster answers at {address} ({error.strerror or error}); start one with `ray start --head`, or use --address local"
+        ) from None
+
+
+def _protect_token() -> None:
+    """Ray writes the token it makes for local clusters so that every user of the machine can read it."""
+    token = Path.home() / ".ray" / "auth_token"
+    if token.is_file() and token.stat().st_uid == os.getuid():
+        token.chmod(0o600)
 
 
 def disconnect() -> None:
@@ -52,11 +93,12 @@ def disconnect() -> None:
 
 def log_folder(address: str) -> str:
     """Where Ray's own logs are: the session folder on this machine, or the address of a remote cluster."""
-    import ray
-
     if address.startswith("ray://"):
         return f"{address} (dashboard)"
-    return str(Path(ray._private.worker._global_node.get_session_dir_path()) / "logs")
+    from ray._private import worker
+
+    node = worker._global_node
+    return str(Path(node.get_session_dir_path()) / "logs") if node is not None else address
 
 
 def _quiet_environment() -> None:
@@ -73,4 +115,4 @@ def _quiet_data() -> None:
     context.print_on_execution_start = False
     context.enable_rich_progress_bars = False
     context.enable_operator_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what fails is raised, too

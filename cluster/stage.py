@@ -6,6 +6,8 @@ wrote whole before a kill is still there when the same command runs it again.
 
 from __future__ import annotations
 
+import json
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +15,12 @@ from typing import Any
 
 from cluster.artifacts import Artifact
 from cluster.config import Section
+from cluster.errors import WorkError
 from cluster.progress import StageProgress
 from cluster.storage import Folder
 
 RECEIPTS = "receipts"
+HOSTS_LOG = "hosts.jsonl"
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,11 @@ def map_parts(
     A part is a small JSON-like dict with a unique `name`; `work` reads what it names, writes its outputs whole below
     the stage's folder and returns a small receipt (counts). The receipt file is the part's commit: a killed stage
     reruns only parts without one, and since outputs are named by part the result is the same. Only receipts reach
-    the driver, never data.
+    the driver, never data. A part whose `work` raises stops the stage with a `WorkError` that names it; the traceback is
+    in the logs, and so is `hosts.jsonl`, which tells where each part was done.
     """
     import ray.data
+    from ray.exceptions import RayError
 
     wanted = list(parts)
     folder = context.out / RECEIPTS
@@ -72,9 +78,27 @@ def map_parts(
     if todo:
         task = _PartTask(work, folder)
         rows = ray.data.from_items([{"part": part} for part in todo], override_num_blocks=len(todo))
-        for _ in rows.map(task, num_cpus=cpus).iter_rows():
-            context.progress.advance(1)
+        try:
+            for row in rows.map(task, num_cpus=cpus).iter_rows():
+                _take_in(row, context)
+        except RayError as error:
+            raise WorkError(f"stage {context.stage}: Ray gave up on a part ({_first_line(error)}); the same bake goes on") from error
     return [folder.read_json(f"{part['name']}.json") for part in wanted]
+
+
+def _take_in(row: dict[str, Any], context: StageContext) -> None:
+    """One finished part: count it and note its host, or stop the stage if its work raised."""
+    if row["error"] is not None:
+        log = context.logs / f"{context.stage}-error.log"
+        log.write_text(row["traceback"], encoding="utf-8")
+        raise WorkError(f"stage {context.stage}: part {row['part']} failed on {row['host']} ({row['error']}); see {log}")
+    with (context.logs / HOSTS_LOG).open("a", encoding="utf-8") as log:
+        log.write(json.dumps({"stage": context.stage, "part": row["part"], "host": row["host"]}) + "\n")
+    context.progress.advance(1)
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 @dataclass(frozen=True)
@@ -85,6 +109,13 @@ class _PartTask:
     receipts: Folder
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        import ray.util
+
         part = row["part"]
-        self.receipts.write_json(f"{part['name']}.json", self.work(part))
-        return {"name": part["name"]}
+        report = {"part": part["name"], "host": ray.util.get_node_ip_address(), "error": None, "traceback": None}
+        try:
+            receipt = self.work(part)
+        except Exception as error:
+            return report | {"error": _first_line(error), "traceback": traceback.format_exc()}
+        self.receipts.write_json(f"{part['name']}.json", receipt)
+        return report

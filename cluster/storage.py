@@ -29,7 +29,7 @@ PARQUET_COMPRESSION = "zstd"
 def _resolve(url: str) -> tuple[pafs.FileSystem, str]:
     """The filesystem behind `url` and the path on it; a URL nobody knows is a `RequestError`."""
     if "://" not in url:
-        return pafs.LocalFileSystem(), os.path.abspath(url)
+        return pafs.LocalFileSystem(), url
     try:
         return pafs.FileSystem.from_uri(url)
     except (pa.ArrowInvalid, OSError):
@@ -47,9 +47,16 @@ def _resolve(url: str) -> tuple[pafs.FileSystem, str]:
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder at `url`. Names given to its methods are relative paths with forward slashes."""
+    """A folder at `url`. Names given to its methods are relative paths with forward slashes.
+
+    A relative local path means the folder below the directory where the `Folder` was made, also in a task elsewhere.
+    """
 
     url: str
+
+    def __post_init__(self) -> None:
+        if "://" not in self.url:
+            object.__setattr__(self, "url", os.path.abspath(self.url))
 
     @property
     def filesystem(self) -> pafs.FileSystem:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from cluster.config import Section
@@ -10,16 +12,23 @@ from cluster.config import Section
 class EvalConfig(Section):
     """What is measured and on how much. Held-out text never overlaps what any stage trained on."""
 
-    tasks: tuple[str, ...] = ("bits_per_byte", "minimal_pairs", "translation")
-    heldout_kb: float = Field(256, gt=0, description="held-out text by stream for bits per byte; the baselines read the same bytes")
-    minimal_pairs: int = Field(400, ge=1, description="items by language")
-    translation_segments: int = Field(60, ge=1, description="segments by direction")
-    max_new_tokens: int = Field(96, ge=1)
+    tasks: tuple[Literal["bits_per_byte", "minimal_pairs", "translation"], ...] = ("bits_per_byte", "minimal_pairs", "translation")
+    heldout_kb: float = Field(default=256, gt=0, description="held-out text by stream for bits per byte; the baselines read the same bytes")
+    minimal_pairs: int = Field(default=400, ge=1, description="items by language")
+    translation_segments: int = Field(default=60, ge=1, description="segments by direction")
+    max_new_tokens: int = Field(default=96, ge=1)
+    train_mb: float = Field(
+        default=16, gt=0, description="training text by stream that the n-gram, unigram and translation-memory baselines are fitted on"
+    )
+    dtype: Literal["bfloat16", "float32", "auto"] = Field(default="float32", description="arithmetic of the engines under test")
+    window_tokens: int | None = Field(
+        default=None, ge=8, description="tokens of a scored window; None takes the length of the training rows"
+    )
     seed: int = 1
 
 
 class ReportConfig(Section):
     """What the report shows."""
 
-    removal_samples: int = Field(3, ge=0, le=50, description="removed documents shown for each reason")
+    removal_samples: int = Field(default=3, ge=0, le=50, description="removed documents shown for each reason")
     seed: int = 1

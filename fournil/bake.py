@@ -69,7 +69,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("clean", "pipelines.clean", lambda r: r.clean, ("extract", "score")),
     Stage("mix", "pipelines.mix", lambda r: r.mix, ("clean",)),
     Stage("tokenizer", "training.tokenizer", lambda r: r.tokenizer, ("clean", "mix")),
-    Stage("tokens", "pipelines.tokens", lambda r: TokensConfig(), ("clean", "mix", "tokenizer")),
+    Stage("tokens", "pipelines.tokens", lambda _: TokensConfig(), ("clean", "mix", "tokenizer")),
     Stage("pretrain", "training.pretrain", lambda r: PretrainJobConfig(model=r.model, pretrain=r.pretrain), ("tokens", "tokenizer")),
     Stage("instructions", "pipelines.instructions", lambda r: r.instructions, ("clean",)),
     Stage("sft", "training.sft", lambda r: r.sft, ("pretrain", "instructions", "tokenizer")),

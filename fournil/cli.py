@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.errors import FournilError, RequestError
-from cluster.storage import Folder
 
 app = typer.Typer(
     name="fournil",
@@ -225,15 +224,14 @@ def why(
     from pipelines.ledger import document_story
 
     place = Run(run, open_storage(storage))
-    artifacts = {stage: place.artifact(stage) for stage in ("extract", "score", "clean")}
+    artifacts = {stage: artifact for stage, artifact in place.artifacts().items() if stage in ("extract", "score", "clean")}
     story = document_story({stage: artifact.folder for stage, artifact in artifacts.items()}, id)
-    if not story:
-        raise RequestError(f"run {run!r} never saw a document with id {id!r}")
     if as_json:
-        typer.echo(json.dumps(story, ensure_ascii=False, indent=1, default=str))
+        events = [{"step": event.step, "what": event.what, **event.facts} for event in story]
+        typer.echo(json.dumps(events, ensure_ascii=False, indent=1, default=str))
         return
     for event in story:
-        console.print("  ".join(f"{key}={value}" for key, value in event.items() if value is not None), markup=False)
+        console.print(f"{event.step:<14} {event.what}", markup=False)
 
 
 @app.command()
@@ -286,7 +284,7 @@ def chat(
 @app.command(name="eval")
 def evaluate(
     target: Annotated[str, typer.Argument(metavar="RUN|FOLDER|URL", help="a run, a model folder or an endpoint")],
-    suite: Annotated[str | None, typer.Option(help="one task: bits_per_byte, minimal_pairs or translation; all by default")] = None,
+    suite: Annotated[str | None, typer.Option(help="quick, or one task: bits_per_byte, minimal_pairs, translation; all by default")] = None,
     data: Annotated[str | None, typer.Option(help="run whose held-out documents are read, for a FOLDER or URL")] = None,
     address: Annotated[str, typer.Option(help="`local`, `auto` or ray://HEAD:10001")] = "local",
     storage: StorageOption = None,
@@ -296,11 +294,10 @@ def evaluate(
 
     Example: `fournil eval demo --suite bits_per_byte`
     """
+    from cluster.progress import Reporter
     from fournil.endpoint import evaluate_target
 
-    rows = evaluate_target(
-        target, suite, data, address, storage, say=lambda line: Console(stderr=True, highlight=False).print(line, markup=False)
-    )
+    rows = evaluate_target(target, suite, data, address, storage, Reporter(Console(stderr=True, highlight=False, soft_wrap=True)))
     _print_rows(rows, as_json, empty="nothing was measured")
 
 
@@ -336,32 +333,31 @@ def _print_rows(rows: list[dict[str, Any]], as_json: bool, empty: str) -> None:
     console.print(table)
 
 
-def model_folder(target: str, storage: Folder) -> tuple[str, dict[str, Any] | None]:
-    """The model folder that RUN or FOLDER names, and the run's recipe if it is a run."""
-    if (Path(target) / "config.json").is_file():
-        return str(Path(target).resolve()), None
-    from fournil.runs import Run
-
-    run = Run(target, storage)
-    if not run.exists() and Path(target).is_dir():
-        raise RequestError(f"{target} is a folder without config.json; give a Hugging Face model folder or a run's name")
-    return run.artifact("sft").folder.at("export"), run.read()["recipe"]
-
-
 def main() -> NoReturn:
     """Entry point: errors are one line on stderr; exit 0 done, 1 the work failed, 2 the request was wrong."""
 
-    def interrupt(signum: int, frame: object) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
     try:
         app()
-    except FournilError as error:
-        _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         _fail("stopped; the same command goes on where it was", 1)
+    except Exception as error:
+        if (known := _known_error(error)) is None:
+            raise
+        _fail(str(known), known.exit_code)
     sys.exit(0)
+
+
+def _known_error(error: BaseException | None) -> FournilError | None:
+    """The Fournil error in a chain of causes: Ray wraps what a task raised."""
+    while error is not None:
+        if isinstance(error, FournilError):
+            return error
+        error = getattr(error, "cause", None) or error.__cause__
+    return None
 
 
 def _fail(message: str, code: int) -> NoReturn:

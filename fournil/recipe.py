@@ -27,9 +27,9 @@ from training.config import ModelConfig, PretrainConfig, SftConfig, TokenizerCon
 class StageResources(Section):
     """What one stage asks of Ray. Never changes the result, so it is not part of any artifact's hash."""
 
-    workers: int = Field(1, ge=1)
-    cpus_per_worker: float = Field(1, gt=0)
-    gpus_per_worker: float = Field(0, ge=0)
+    workers: int = Field(default=1, ge=1)
+    cpus_per_worker: float = Field(default=1, gt=0)
+    gpus_per_worker: float = Field(default=0, ge=0)
 
 
 class Recipe(Section):

@@ -27,6 +27,7 @@ def engine_kwargs(config: ServeConfig, model_folder: str) -> dict[str, Any]:
         "tensor_parallel_size": config.tensor_parallel,
         "trust_remote_code": False,
         "enable_prefix_caching": True,
+        "use_tqdm_on_load": False,
     }
     if config.accelerator == "cpu":
         options["kv_cache_memory_bytes"] = int(config.kv_cache_gib * GIB)
@@ -44,6 +45,9 @@ def engine_environment(config: ServeConfig, logging_config: Path) -> dict[str, s
         "VLLM_LOGGING_CONFIG_PATH": str(logging_config),
         "TOKENIZERS_PARALLELISM": "false",
     }
+    if config.enforce_eager:
+        # vLLM compiles a few small sampling functions even when eager: 13 s of the first request.
+        environment["TORCHDYNAMO_DISABLE"] = "1"
     if config.accelerator == "cpu":
         # `nobind` leaves the placing of threads to the kernel: binding to fixed cores collides with whatever else runs there.
         environment["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"

@@ -15,6 +15,8 @@ from cluster.session import connect, disconnect
 from cluster.stage import Resources, StageContext
 from cluster.storage import Folder
 
+pytest_plugins = ["tests.served"]
+
 
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
+from cluster.errors import WorkError
 from cluster.storage import Folder
 from training.config import ModelConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-EOS, PAD, IM_END = 0, 1, 3
+END_OF_TEXT, PAD, IM_END = 0, 1, 3
+"""Ids that `training/tokenizer.py` gives its special tokens; a chat model also stops at the end of its turn."""
+
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
@@ -22,30 +25,36 @@ def export_model(
     out: Folder,
     name: str = "export",
     chat: bool = False,
-    dtype: str = "bfloat16",
+    dtype: Literal["bfloat16", "float32"] = "bfloat16",
 ) -> None:
+    """Write `out/name/`: config.json, generation_config.json, model.safetensors in `dtype`, and the tokenizer's files.
+
+    `state_dict` holds the full CPU tensors of a `training.model.Llama`; the same weights give the same bytes. Weights
+    that do not fit `config` and `vocab_size` are a `WorkError`.
+    """
     import torch
     from safetensors.torch import save
 
-    target = out / name
-    kind = getattr(torch, dtype)
-    tensors = {key: state_dict[key].to(kind).contiguous() for key in sorted(state_dict)}
-    target.write_bytes("model.safetensors", save(tensors, metadata={"format": "pt"}))
-    target.write_json("config.json", hf_config(config, vocab_size, dtype))
-    target.write_json("generation_config.json", {"bos_token_id": EOS, "eos_token_id": [IM_END, EOS] if chat else EOS, "pad_token_id": PAD})
+    _check_shapes(state_dict, config, vocab_size)
+    folder = out / name
+    wanted = torch.bfloat16 if dtype == "bfloat16" else torch.float32
+    tensors = {key: state_dict[key].detach().to(wanted).contiguous() for key in sorted(state_dict)}
+    folder.write_bytes("model.safetensors", save(tensors, metadata={"format": "pt"}))
     for file in TOKENIZER_FILES:
-        if tokenizer_folder.exists(file):
-            target.write_bytes(file, tokenizer_folder.read_bytes(file))
+        folder.write_bytes(file, tokenizer_folder.read_bytes(file))
+    folder.write_json("generation_config.json", generation_config(chat))
+    folder.write_json("config.json", huggingface_config(config, vocab_size, dtype))
 
 
-def hf_config(config: ModelConfig, vocab_size: int, dtype: str) -> dict[str, object]:
+def huggingface_config(config: ModelConfig, vocab_size: int, dtype: str) -> dict[str, Any]:
+    """The fields of `transformers.LlamaConfig` for a model of this shape."""
     return {
         "architectures": ["LlamaForCausalLM"],
         "attention_bias": False,
         "attention_dropout": 0.0,
-        "bos_token_id": EOS,
-        "eos_token_id": EOS,
-        "pad_token_id": PAD,
+        "bos_token_id": END_OF_TEXT,
+        "dtype": dtype,
+        "eos_token_id": END_OF_TEXT,
         "head_dim": config.hidden_size // config.num_attention_heads,
         "hidden_act": "silu",
         "hidden_size": config.hidden_size,
@@ -57,12 +66,31 @@ def hf_config(config: ModelConfig, vocab_size: int, dtype: str) -> dict[str, obj
         "num_attention_heads": config.num_attention_heads,
         "num_hidden_layers": config.num_hidden_layers,
         "num_key_value_heads": config.num_key_value_heads,
+        "pad_token_id": PAD,
         "rms_norm_eps": config.rms_norm_eps,
         "rope_parameters": {"rope_theta": config.rope_theta, "rope_type": "default"},
-        "rope_theta": config.rope_theta,
         "tie_word_embeddings": config.tie_word_embeddings,
-        "dtype": dtype,
-        "torch_dtype": dtype,
         "use_cache": True,
         "vocab_size": vocab_size,
     }
+
+
+def generation_config(chat: bool) -> dict[str, Any]:
+    """Where generation stops: a base model at the end of the document, a chat model also at the end of its turn."""
+    return {"bos_token_id": END_OF_TEXT, "eos_token_id": [IM_END, END_OF_TEXT] if chat else END_OF_TEXT, "pad_token_id": PAD}
+
+
+def _check_shapes(state_dict: dict[str, Tensor], config: ModelConfig, vocab_size: int) -> None:
+    import torch
+
+    from training.model import Llama
+
+    with torch.device("meta"):
+        wanted = {name: tensor.shape for name, tensor in Llama(config, vocab_size).state_dict().items()}
+    found = {name: tensor.shape for name, tensor in state_dict.items()}
+    wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    if wrong:
+        raise WorkError(
+            f"the weights do not fit the recipe's model ({len(wrong)} tensors, first {wrong[0]}: "
+            f"{found.get(wrong[0])} where {wanted.get(wrong[0])} belongs); export them with the recipe that trained them"
+        )

@@ -1,0 +1,156 @@
+"""Near-duplicate dedup on Ray Data: band buckets, candidate pairs, true Jaccard on the texts, survivors.
+
+Four hash shuffles: documents by band bucket (28 bytes a band), candidate pairs by the part whose texts they need,
+shingle sets by the head of their stars, and verified pairs to one task that picks survivors. Texts never leave the task that
+reads them, and only documents in some candidate pair are read. Results depend on documents alone, not on partitions,
+workers or order.
+"""
+
+# pyarrow.compute makes its functions at run time, where pyright cannot see them.
+# pyright: reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.dedup.clusters import keepers
+from pipelines.dedup.exact import removals, write_removals
+from pipelines.dedup.keys import EXACT, NEAR, Corpus, part_and_row, partitions
+from pipelines.dedup.minhash import band_hashes, candidate_pairs, survivor_ranks
+from pipelines.kernels import jaccards, shingle_sets
+from pipelines.ledger import NEAR_DEDUP
+from pipelines.parts import read_batches
+from pipelines.score import whole_text
+
+PAIRS = "dedup/pairs.parquet"
+ROWS_EACH = 100_000
+"""Documents in a shuffle partition: at most some hundred MB of shingles."""
+
+
+def remove_near(corpus: Corpus, rows: int) -> None:
+    """Write the removals below `NEAR` and the verified pairs, by id, to `PAIRS`."""
+    import ray.data
+
+    count = partitions(rows, ROWS_EACH)
+    parts = ray.data.from_items([{"part": part} for part in range(len(corpus.parts))], override_num_blocks=len(corpus.parts))
+    bands = parts.map_batches(partial(_bands, corpus=corpus, buckets=count), batch_size=1, batch_format="pyarrow")
+    by_bucket = bands.groupby("bucket", num_partitions=count)
+    wanted = by_bucket.map_groups(partial(_candidates, max_bucket=corpus.config.minhash.max_bucket), batch_format="pyarrow")
+    by_part = wanted.groupby("part", num_partitions=min(count, len(corpus.parts)))
+    shingles = by_part.map_groups(partial(_shingles, corpus=corpus, buckets=count), batch_format="pyarrow")
+    by_head = shingles.groupby("bucket", num_partitions=count)
+    verified = by_head.map_groups(partial(_verify, min_jaccard=corpus.config.minhash.min_jaccard), batch_format="pyarrow")
+    removed = verified.groupby("all", num_partitions=1).map_groups(partial(_cluster, corpus=corpus), batch_format="pyarrow")
+    for _ in removed.iter_batches(batch_size=None):
+        pass
+
+
+def _bands(batch: pa.Table, corpus: Corpus, buckets: int) -> pa.Table:
+    """One row for each document of a part that is still kept and each band of its signature."""
+    part = batch["part"][0].as_py()
+    config = corpus.config.minhash
+    signals = corpus.signals(part, ["id", "chars", "translation_chars", "minhash"])
+    kept = corpus.verdicts(part, signals, (EXACT,)).kept & signals["minhash"].is_valid().to_numpy()
+    signals = signals.filter(pa.array(kept))
+    n = signals.num_rows
+    values = signals["minhash"].combine_chunks().flatten().to_numpy().reshape(n, config.bands * config.rows)
+    hashes, seconds = band_hashes(values, config.bands, config.rows)
+    chars = signals["chars"].to_numpy() + np.maximum(signals["translation_chars"].to_numpy(), 0)
+    ranks = survivor_ranks(chars, np.array([int(id[:8], 16) for id in signals["id"].to_pylist()], np.uint32))
+    flat = hashes.reshape(-1)
+    return pa.table(
+        {
+            "bucket": (flat % np.uint64(buckets)).astype(np.int32),
+            "hash": flat,
+            "second": seconds.reshape(-1),
+            "rank": np.repeat(ranks, config.bands),
+            "key": np.repeat(corpus.keys(part, signals["row"].to_numpy()), config.bands),
+        }
+    )
+
+
+def _candidates(rows: pa.Table, max_bucket: int) -> pa.Table:
+    """From all rows of some buckets to the texts that candidate pairs need: each document once for each of its heads."""
+    hashes, seconds, ranks, all_keys = (rows[name].to_numpy() for name in ("hash", "second", "rank", "key"))
+    heads, members = candidate_pairs(hashes, seconds, ranks, all_keys, max_bucket)
+    hubs = np.unique(heads)
+    keys, stars = np.concatenate([members, hubs]), np.concatenate([heads, hubs])
+    return pa.table({"part": part_and_row(keys)[0].astype(np.int32), "key": keys, "head": stars})
+
+
+def _shingles(rows: pa.Table, corpus: Corpus, buckets: int) -> Iterator[pa.Table]:
+    """Read the wanted documents of one part and send each shingle set to the heads that asked for it."""
+    part = rows["part"][0].as_py()
+    size = corpus.config.minhash.shingle_words
+    wanted = np.unique(np.stack([part_and_row(rows["key"].to_numpy())[1], rows["head"].to_numpy()], axis=1), axis=0)
+    first = 0
+    for batch in read_batches(corpus.documents, f"documents/{corpus.parts[part]}.parquet", ["id", "text", "translation"]):
+        here = wanted[np.searchsorted(wanted[:, 0], first) : np.searchsorted(wanted[:, 0], first + batch.num_rows)]
+        numbers, places = np.unique(here[:, 0], return_inverse=True)
+        if len(numbers):
+            documents = batch.take(pa.array(numbers - first)).combine_chunks()
+            yield _shingle_rows(documents, corpus.keys(part, here[:, 0]), here[:, 1], pa.array(places), size, buckets)
+        first += batch.num_rows
+
+
+def _shingle_rows(documents: pa.Table, keys: np.ndarray, heads: np.ndarray, places: pa.Array, shingle_words: int, buckets: int) -> pa.Table:
+    """What the heads asked for: document `places[i]`, whose key is `keys[i]`, goes to `heads[i]`."""
+    texts = whole_text(documents)
+    bucket = ((heads.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)) % np.uint64(buckets)
+    return pa.table(
+        {
+            "bucket": bucket.astype(np.int32),
+            "head": heads,
+            "key": keys,
+            "id": documents["id"].take(places),
+            "chars": pc.utf8_length(texts).cast(pa.int64()).take(places),
+            "hashes": shingle_sets(texts, shingle_words).take(places),
+        }
+    )
+
+
+def _verify(rows: pa.Table, min_jaccard: float) -> pa.Table:
+    """Compare the documents of each star with its head; give the pairs whose Jaccard index reaches `min_jaccard`."""
+    keys, heads = rows["key"].to_numpy(), rows["head"].to_numpy()
+    hubs = np.flatnonzero(keys == heads)
+    hubs = hubs[np.argsort(keys[hubs])]
+    members = np.flatnonzero(keys != heads)
+    hubs = hubs[np.searchsorted(keys[hubs], heads[members])]
+    sets = rows["hashes"].combine_chunks()
+    found = jaccards(sets.offsets.to_numpy(), sets.values.to_numpy(), hubs, members)
+    near = found >= min_jaccard
+    columns: dict[str, pa.Array | np.ndarray] = {"all": np.zeros(near.sum(), np.int32), "jaccard": found[near]}
+    for side, places in (("head", hubs[near]), ("member", members[near])):
+        columns |= {f"{side}_{name}": rows[name].take(pa.array(places)) for name in ("key", "id", "chars")}
+    return pa.table(columns)
+
+
+def _cluster(pairs: pa.Table, corpus: Corpus) -> Iterator[pa.Table]:
+    """All verified pairs in one task (40 bytes each): longest documents stay, then lowest ids (`clusters.keepers`)."""
+    pairs = pairs.take(pc.sort_indices(pairs, [("head_id", "ascending"), ("member_id", "ascending")]))
+    corpus.out.write_table(PAIRS, pairs.select(["head_id", "member_id", "jaccard"]))
+    removed = _removed(pairs, corpus.config.minhash.min_jaccard)
+    for part in np.unique(removed["part"].to_numpy()):
+        yield write_removals(removed.filter(pc.equal(removed["part"], part)), corpus, NEAR)
+
+
+def _removed(pairs: pa.Table, min_jaccard: float) -> pa.Table:
+    """The documents that go, as `removals`; the value is the Jaccard index with the document kept in their place."""
+    names = ["key", "id", "chars"]
+    sides = [pairs.select([f"{side}_{name}" for name in names]).rename_columns(names) for side in ("head", "member")]
+    documents = pa.concat_tables(sides)
+    keys, first = np.unique(documents["key"].to_numpy(), return_index=True)
+    documents = documents.take(pa.array(first))
+    ranks = np.empty(len(keys), np.int64)
+    ranks[pc.sort_indices(documents, [("chars", "descending"), ("id", "ascending")]).to_numpy()] = np.arange(len(keys))
+    ones, others = (np.searchsorted(keys, pairs[f"{side}_key"].to_numpy()) for side in ("head", "member"))
+    kept, values = keepers(ranks, ones, others, pairs["jaccard"].to_numpy())
+    gone = np.flatnonzero(kept != np.arange(len(keys)))
+    steps = pa.array([NEAR_DEDUP] * len(gone), pa.string())
+    survivors = documents["id"].take(pa.array(kept[gone]))
+    return removals(keys[gone], steps, values[gone], np.full(len(gone), min_jaccard), survivors)

@@ -1,0 +1,181 @@
+"""Reading files that may be damaged: decompression, whole files and lines, in bounded memory.
+
+Damage in the data raises `Damage`; a disk or network that fails raises `WorkError`, so that it is never taken for bad data.
+"""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+import re
+import tarfile
+import zlib
+from collections.abc import Iterator
+from typing import IO, Protocol, cast
+
+import pyarrow as pa
+
+from cluster.errors import WorkError
+from pipelines.sources.records import Damage
+
+MAX_DOCUMENT_BYTES = 16 * 2**20
+"""A longer document or line is not read."""
+BOMB_BYTES = 64 * 2**20
+BOMB_RATIO = 400
+"""Compressed text shrinks to a tenth, at most to a hundredth; what grows more than this, beyond BOMB_BYTES, is no text."""
+CHUNK = 1 << 18
+
+DAMAGE_ERRORS = (EOFError, OSError, lzma.LZMAError, zlib.error, tarfile.TarError, pa.ArrowInvalid, ValueError, OverflowError)
+"""What decompressors and archive readers raise on bad data. The raw files below them never raise OSError."""
+
+
+class Readable(Protocol):
+    """Anything with `read(size)`."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+class RawFile(io.RawIOBase):
+    """A file whose I/O errors are `WorkError`s; counts what was read."""
+
+    def __init__(self, source: Readable, name: str) -> None:
+        self._source, self._name, self.count = source, name, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            data = self._source.read(size)
+        except OSError as error:
+            raise WorkError(
+                f"{self._name} cannot be read ({error.strerror or error}); check the disk or the network and run again"
+            ) from error
+        self.count += len(data)
+        return data
+
+
+class Guarded:
+    """A decompressed stream: its errors are `Damage`, and a small file that swells without end is stopped."""
+
+    def __init__(self, inner: Readable, raw: RawFile) -> None:
+        self._inner, self._raw, self.count = inner, raw, 0
+
+    def read(self, size: int = CHUNK) -> bytes:
+        try:
+            data = self._inner.read(min(size, CHUNK))
+        except DAMAGE_ERRORS as error:
+            raise Damage("truncated" if is_truncation(error) else "damaged_archive", excerpt=str(error)) from None
+        self.count += len(data)
+        if self.count > BOMB_BYTES and self.count > BOMB_RATIO * max(self._raw.count, 1):
+            raise Damage("compression_bomb", value=self.count, threshold=BOMB_RATIO * self._raw.count)
+        return data
+
+
+def is_truncation(error: Exception) -> bool:
+    """Whether a decompressor or archive reader stopped because its input ended too soon."""
+    message = str(error).lower()
+    return isinstance(error, EOFError) or "truncated" in message or "unexpected end" in message or "end of file" in message
+
+
+def decompressed(source: Readable, name: str) -> Guarded:
+    """The content of a file, decompressed by the suffix of its name (.gz .dz .xz .bz2 .zst)."""
+    raw = RawFile(source, name)
+    suffix = name.rsplit(".", 1)[-1].lower()
+    if suffix in ("gz", "dz"):
+        return Guarded(cast(Readable, gzip.GzipFile(fileobj=cast(IO[bytes], raw))), raw)
+    if suffix in ("xz", "lzma"):
+        return Guarded(cast(Readable, lzma.LZMAFile(cast(IO[bytes], raw))), raw)
+    if suffix == "bz2":
+        return Guarded(cast(Readable, bz2.BZ2File(cast(IO[bytes], raw))), raw)
+    if suffix == "zst":
+        return Guarded(pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd"), raw)
+    return Guarded(raw, raw)
+
+
+def read_whole(stream: Guarded, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
+    """All bytes of a stream; `Damage` when it is longer than `limit`."""
+    pieces, size = [], 0
+    while data := stream.read(CHUNK):
+        pieces.append(data)
+        size += len(data)
+        if size > limit:
+            head = b"".join(pieces)
+            reason = "line_too_long" if b"\n" not in head else "too_large"
+            raise Damage(reason, excerpt=head[:1000].decode("utf-8", "replace"), value=size, threshold=limit)
+    return b"".join(pieces)
+
+
+def read_lines(stream: Guarded, limit: int = MAX_DOCUMENT_BYTES) -> Iterator[bytes | Damage]:
+    """Lines without their ends. A line longer than `limit` is passed over and gives one `Damage`; so does a stream that breaks,
+    after the whole lines before the break."""
+    rest, skipped, head = b"", 0, b""
+    while True:
+        try:
+            data = stream.read(CHUNK)
+        except Damage as damage:
+            yield damage
+            return
+        *lines, rest = (rest + data).split(b"\n") if b"\n" in data else (rest + data,)
+        for line in lines:
+            if skipped:
+                yield Damage("line_too_long", excerpt=head.decode("utf-8", "replace"), value=skipped + len(line), threshold=limit)
+                skipped = 0
+            elif len(line) > limit:
+                yield Damage("line_too_long", excerpt=line[:1000].decode("utf-8", "replace"), value=len(line), threshold=limit)
+            else:
+                yield line
+        if len(rest) > limit or skipped:
+            head = head if skipped else rest[:1000]
+            skipped += len(rest)
+            rest = b""
+        if not data:
+            break
+    if skipped:
+        yield Damage("line_too_long", excerpt=head.decode("utf-8", "replace"), value=skipped, threshold=limit)
+    elif rest:
+        yield rest
+
+
+_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+_DECLARED = re.compile(rb"(?:charset|coding)\s*[=:]\s*[\"']?\s*([\w.-]{3,20})", re.IGNORECASE)
+
+
+def decode(data: bytes, declared: bool = False) -> str:
+    """Text of a file: UTF-8, or UTF-16 with a byte order mark; with `declared`, else the character set that its head names.
+
+    Bytes that are not text raise `Damage` (nul_bytes, invalid_utf8).
+    """
+    encoding = "utf-8"
+    for mark, name in _BOMS:
+        if data.startswith(mark):
+            data, encoding = data[len(mark) :], name
+            break
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        found = _DECLARED.search(data[:2048]) if declared else None
+        text = _decode_as(data, found.group(1).decode("ascii")) if found else None
+        if text is None:
+            reason = "nul_bytes" if b"\0" in data[:4096] else "invalid_utf8"
+            raise Damage(reason, excerpt=data[:1000].decode("utf-8", "replace"), value=error.start, chars=len(data)) from None
+    if "\0" in text:
+        raise Damage("nul_bytes", excerpt=text[:1000], value=text.index("\0"), chars=len(text))
+    return text
+
+
+def _decode_as(data: bytes, encoding: str) -> str | None:
+    try:
+        if codecs.lookup(encoding).name == "utf-8":
+            return None
+        return data.decode(encoding)
+    except (LookupError, UnicodeError, ValueError):
+        return None

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from cluster.errors import RequestError, WorkError
+from cluster.storage import Folder
+from tests.training.tiny import MODEL, VOCAB
+from training.checkpoint import Checkpoints, checkpoint_folder, checkpoint_steps, load_weights
+from training.config import OptimConfig
+from training.distributed import World, build_model, full_state_dict, open_world
+from training.model import Llama
+from training.optim import build_optimizer
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with open_world("fp32") as alone:
+        yield alone
+
+
+def made(world: World, seed: int = 1) -> tuple[Llama, torch.optim.Optimizer]:
+    model = build_model(MODEL, VOCAB, seed, world, compile_blocks=False)
+    return model, build_optimizer(model, OptimConfig())
+
+
+def one_step(model: Llama, optimizer: torch.optim.Optimizer) -> float:
+    tokens = torch.arange(64).view(4, 16)
+    loss = model(tokens, tokens + 1)
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss.item()
+
+
+def saved(folder: Path, world: World, steps: tuple[int, ...], keep: int = 9) -> list[dict[str, torch.Tensor]]:
+    """Checkpoints after some optimizer steps, and the weights in each."""
+    model, optimizer = made(world)
+    checkpoints = Checkpoints(folder, world, keep, "a")
+    states = []
+    for step in steps:
+        one_step(model, optimizer)
+        checkpoints.save(model, optimizer, {"step": step})
+        states.append({name: tensor.clone() for name, tensor in full_state_dict(model).items()})
+    return states
+
+
+def loaded(folder: Path, world: World) -> tuple[dict[str, Any] | None, list[str], Llama, torch.optim.Optimizer]:
+    model, optimizer = made(world, seed=2)
+    facts, notes = Checkpoints(folder, world, 9, "b").load(model, optimizer, lambda facts: None)
+    return facts, notes, model, optimizer
+
+
+def equal(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_checkpoint_gives_back_weights_and_moments(tmp_path: Path, world: World) -> None:
+    states = saved(tmp_path, world, (3, 7))
+    facts, notes, model, optimizer = loaded(tmp_path, world)
+    assert facts is not None
+    assert (facts["step"], facts["workers"], notes) == (7, 1, [])
+    assert equal(full_state_dict(model), states[-1])
+    twin, twin_optimizer = made(world)
+    losses = [one_step(twin, twin_optimizer) for _ in range(3)]
+    assert one_step(model, optimizer) == losses[2]
+    assert equal(full_state_dict(model), full_state_dict(twin))
+
+
+def test_only_the_last_ones_are_kept(tmp_path: Path, world: World) -> None:
+    saved(tmp_path, world, (1, 2, 3, 4), keep=2)
+    assert checkpoint_steps(tmp_path) == [3, 4]
+    assert not list(tmp_path.glob(".tmp-*"))
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize("name", ["__0_0.distcp", ".metadata", "state.json"])
+@pytest.mark.parametrize("damage", [flip, cut, Path.unlink], ids=["flipped", "cut", "gone"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path, world: World, name: str, damage: Any) -> None:
+    states = saved(tmp_path, world, (1, 2))
+    if (name, damage) == ("state.json", flip):
+        (tmp_path / "step-00000002/state.json").write_text("[]")
+    else:
+        damage(tmp_path / "step-00000002" / name)
+    facts, notes, model, _ = loaded(tmp_path, world)
+    assert facts is not None
+    assert facts["step"] == 1
+    assert "step-00000002 is damaged" in notes[0]
+    assert equal(full_state_dict(model), states[0])
+
+
+def test_nothing_sound_means_to_begin(tmp_path: Path, world: World) -> None:
+    assert loaded(tmp_path / "new", world)[0] is None
+    saved(tmp_path, world, (1,))
+    cut(tmp_path / "step-00000001/__0_0.distcp")
+    facts, notes, _, _ = loaded(tmp_path, world)
+    assert facts is None
+    assert len(notes) == 1
+
+
+def test_unfinished_folders_do_not_count_and_are_swept(tmp_path: Path, world: World) -> None:
+    saved(tmp_path, world, (1,))
+    (tmp_path / ".tmp-step-00000002-x").mkdir()
+    (tmp_path / ".tmp-step-00000002-x/__0_0.distcp").write_bytes(b"half")
+    assert checkpoint_steps(tmp_path) == [1]
+    facts, _, _, _ = loaded(tmp_path, world)
+    assert facts is not None
+    assert facts["step"] == 1
+    assert not list(tmp_path.glob(".tmp-*"))
+
+
+def test_a_damaged_checkpoint_is_written_again(tmp_path: Path, world: World) -> None:
+    saved(tmp_path, world, (1, 2))
+    flip(tmp_path / "step-00000002/__0_0.distcp")
+    states = saved(tmp_path, world, (1, 2))
+    facts, notes, model, _ = loaded(tmp_path, world)
+    assert facts is not None
+    assert (facts["step"], notes) == (2, [])
+    assert equal(full_state_dict(model), states[1])
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, world: World) -> None:
+    saved(tmp_path, world, (1,))
+    model, optimizer = made(world)
+
+    def refuse(facts: dict[str, Any]) -> None:
+        raise WorkError(f"not mine: {facts['step']}")
+
+    with pytest.raises(WorkError, match="not mine: 1"):
+        Checkpoints(tmp_path, world, 9, "b").load(model, optimizer, refuse)
+
+
+def test_starting_weights_must_exist_and_be_readable(tmp_path: Path, world: World) -> None:
+    model, _ = made(world)
+    with pytest.raises(RequestError, match="no checkpoint to start from"):
+        load_weights(model, tmp_path)
+    saved(tmp_path, world, (1,))
+    cut(tmp_path / "step-00000001/.metadata")
+    with pytest.raises(WorkError, match="cannot be read"):
+        load_weights(model, tmp_path)
+
+
+def test_object_stores_are_refused_with_what_to_do() -> None:
+    with pytest.raises(RequestError, match="mount it"):
+        checkpoint_folder(Folder("memory://artifacts/pretrain"))
+
+
+def _save_in_a_world_of_two(rank: int, folder: str) -> None:
+    dist.init_process_group("gloo", store=dist.FileStore(f"{folder}/store", 2), rank=rank, world_size=2)
+    with open_world("fp32", threads=1) as world:
+        states = saved(Path(folder) / "two", world, (5,))
+        if world.is_main:
+            torch.save(states[0], f"{folder}/weights.pt")
+        facts, _, model, optimizer = loaded(Path(folder) / "one", world)
+        one_step(model, optimizer)
+        after = full_state_dict(model)
+        if world.is_main:
+            assert facts is not None
+            torch.save(after, f"{folder}/after.pt")
+    dist.destroy_process_group()
+
+
+def test_checkpoints_move_between_worker_counts(tmp_path: Path, world: World) -> None:
+    saved(tmp_path / "one", world, (1, 2))
+    mp.start_processes(_save_in_a_world_of_two, args=(str(tmp_path),), nprocs=2, start_method="spawn")
+    facts, notes, model, _ = loaded(tmp_path / "two", world)
+    assert facts is not None
+    assert (facts["step"], facts["workers"], notes) == (5, 2, [])
+    assert len(json.loads((tmp_path / "two/step-00000005/state.json").read_text())["files"]) == 3
+    assert equal(full_state_dict(model), torch.load(tmp_path / "weights.pt"))
+    twin, twin_optimizer = made(world)
+    for _ in range(3):
+        one_step(twin, twin_optimizer)
+    after = torch.load(tmp_path / "after.pt")
+    assert all(torch.allclose(tensor, after[name], atol=1e-6) for name, tensor in full_state_dict(twin).items())

@@ -1,0 +1,125 @@
+"""The processes of one training run, and the model sharded over them (FSDP2).
+
+Everything goes through torch.distributed, which Ray Train (or torchrun) has set up; a process on its own becomes a world
+of one, so that there is one code path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch._C._distributed_c10d import HashStore
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+from training.config import ModelConfig
+from training.model import Llama, init_weights
+
+Precision = Literal["bf16", "fp32"]
+
+
+@dataclass(frozen=True)
+class World:
+    """This process's place among all, its device, and the number format of its matrix products."""
+
+    rank: int
+    size: int
+    device: torch.device
+    precision: Precision
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def total(self, *values: float) -> list[float]:
+        """Sums over all workers, in float64 and in the same order on each."""
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(tensor)
+        return tensor.tolist()
+
+    def from_main(self, value: Any) -> Any:
+        """What rank 0 passed, on every worker."""
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def gathered(self, value: Any) -> list[Any]:
+        """What each worker passed, by rank."""
+        boxes: list[Any] = [None] * self.size
+        dist.all_gather_object(boxes, value)
+        return boxes
+
+    def wait(self) -> None:
+        self.total(0.0)
+
+
+@contextlib.contextmanager
+def open_world(precision: Literal["auto", "bf16", "fp32"], threads: int | None = None) -> Iterator[World]:
+    """Join the process group that is there, or make one of this process alone for the time inside."""
+    if threads:
+        torch.set_num_threads(threads)
+    alone = not dist.is_initialized()
+    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    if alone:
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+    try:
+        chosen: Precision = ("bf16" if has_native_bf16(device) else "fp32") if precision == "auto" else precision
+        yield World(dist.get_rank(), dist.get_world_size(), device, chosen)
+    finally:
+        if alone:
+            dist.destroy_process_group()
+
+
+def has_native_bf16(device: torch.device) -> bool:
+    """Whether bf16 products run in hardware: CUDA from compute capability 8.0, x86 with AVX512-BF16 or AMX."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def build_model(config: ModelConfig, vocab_size: int, seed: int, world: World, compile_blocks: bool) -> Llama:
+    """A sharded model with fresh weights, equal for a seed on any number of workers.
+
+    Order of operations as in torchtitan: meta device, compile by block, `fully_shard`, `to_empty`, weights.
+    """
+    with torch.device("meta"):
+        model = Llama(config, vocab_size)
+    if compile_blocks:
+        for block in model.model.layers:
+            block.compile(dynamic=False)
+    dtype = torch.bfloat16 if world.precision == "bf16" else torch.float32
+    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    mesh = init_device_mesh(world.device.type, (world.size,))
+    for block in model.model.layers:
+        fully_shard(block, mesh=mesh, mp_policy=policy)
+    fully_shard(model, mesh=mesh, mp_policy=policy)
+    model.to_empty(device=world.device)
+    init_weights(model, seed)
+    return model
+
+
+def compiler_fault(device: torch.device) -> str | None:
+    """Why torch.compile cannot be used on this machine (no C++ compiler, no Python headers, no Triton), or None."""
+    try:
+        torch.compile(_probe, dynamic=False)(torch.ones(64, device=device))
+    except (RuntimeError, OSError) as error:
+        return str(error).strip().splitlines()[0]
+    return None
+
+
+def _probe(values: Tensor) -> Tensor:
+    return (values * 2 + 1).sum()
+
+
+def full_state_dict(model: nn.Module) -> dict[str, Tensor]:
+    """All weights on the CPU of rank 0 (empty elsewhere); a collective call."""
+    state = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}

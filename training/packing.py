@@ -1,0 +1,142 @@
+"""Chat examples packed into rows of equal length, each example whole and attending only to itself.
+
+`<split>.tokens.npy`, `.targets.npy` and `.segments.npy` are [rows, seq_len]: input ids; the id to predict, or -100 where the
+assistant says nothing; and the number of the example in its row (0 for padding). `<split>.valid.npy` counts targets by row.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cluster.storage import Folder
+from training.data import EMPTY_ROW, IGNORE, Batch
+
+PACKED = "packed"
+ARRAYS = ("tokens", "targets", "segments", "valid")
+READ_ROWS = 1024
+
+Example = tuple[np.ndarray, np.ndarray]
+"""Input ids and targets of one conversation, both one shorter than its tokens."""
+
+
+@dataclass(frozen=True)
+class PackSplit:
+    """Tokenises and packs `<split>.parquet` of an instructions artifact; the receipt counts what was left out."""
+
+    instructions: Folder
+    tokenizer: Folder
+    out: Folder
+    seq_len: int
+
+    def __call__(self, part: dict[str, Any]) -> dict[str, Any]:
+        split = part["name"]
+        examples, counts = self._read(f"{split}.parquet")
+        rows = pack([len(tokens) for tokens, _ in examples], self.seq_len)
+        arrays = dict(zip(ARRAYS, fill_rows(examples, rows, self.seq_len), strict=True))
+        with tempfile.TemporaryDirectory(prefix="fournil-pack-") as scratch:
+            for name, array in arrays.items():
+                path = Path(scratch) / f"{name}.npy"
+                np.save(path, array)
+                (self.out / PACKED).add_file(f"{split}.{name}.npy", path)
+        return {**counts, "rows": len(rows), "target_tokens": int(arrays["valid"].sum())}
+
+    def _read(self, name: str) -> tuple[list[Example], dict[str, int]]:
+        from pipelines.tokens import load_tokenizer
+        from training.chat import encode_messages
+
+        tokenizer = load_tokenizer(self.tokenizer)
+        examples: list[Example] = []
+        too_long = without_answer = 0
+        for messages in _conversations(self.instructions, name):
+            ids, mask = encode_messages(tokenizer, json.loads(messages))
+            tokens = np.array(ids[:-1], np.int32)
+            targets = np.where(mask[1:], ids[1:], IGNORE).astype(np.int32)
+            if len(tokens) > self.seq_len:
+                too_long += 1
+            elif not (targets != IGNORE).any():
+                without_answer += 1
+            else:
+                examples.append((tokens, targets))
+        return examples, {"examples": len(examples), "too_long": too_long, "without_answer": without_answer}
+
+
+def _conversations(folder: Folder, name: str) -> Iterator[str]:
+    import pyarrow.parquet as pq
+
+    with folder.filesystem.open_input_file(folder.at(name)) as source:
+        for batch in pq.ParquetFile(source).iter_batches(READ_ROWS, columns=["messages"]):
+            yield from batch.column("messages").to_pylist()
+
+
+def pack(lengths: Sequence[int], seq_len: int) -> list[list[int]]:
+    """Rows of example numbers whose lengths sum to at most `seq_len`: best fit, longest first, ties in their order.
+
+    Best-fit decreasing needs at most 11/9 of the optimal rows + 1 (Johnson 1974). The free places of the open rows are
+    bits of one integer, so that each fit is found without a search.
+    """
+    rows: list[list[int]] = []
+    with_room: defaultdict[int, list[int]] = defaultdict(list)
+    rooms = 0
+    for example in sorted(range(len(lengths)), key=lambda number: (-lengths[number], number)):
+        length = lengths[example]
+        fitting = rooms >> length
+        if fitting:
+            room = length + (fitting & -fitting).bit_length() - 1
+            row = with_room[room].pop()
+            if not with_room[room]:
+                rooms ^= 1 << room
+        else:
+            room, row = seq_len, len(rows)
+            rows.append([])
+        rows[row].append(example)
+        left = room - length
+        if left:
+            with_room[left].append(row)
+            rooms |= 1 << left
+    return rows
+
+
+def fill_rows(examples: Sequence[Example], rows: list[list[int]], seq_len: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The arrays `ARRAYS` of packed examples."""
+    tokens = np.zeros((len(rows), seq_len), np.int32)
+    targets = np.full((len(rows), seq_len), IGNORE, np.int32)
+    segments = np.zeros((len(rows), seq_len), np.int32)
+    for row, members in enumerate(rows):
+        place = 0
+        for number, example in enumerate(members, start=1):
+            ids, wanted = examples[example]
+            end = place + len(ids)
+            tokens[row, place:end], targets[row, place:end], segments[row, place:end] = ids, wanted, number
+            place = end
+    return tokens, targets, segments, (targets != IGNORE).sum(axis=1).astype(np.int64)
+
+
+class PackedRows:
+    """Packed rows, memory-mapped; `limit` takes the first so many."""
+
+    def __init__(self, root: Path, split: str, seq_len: int, limit: int | None = None) -> None:
+        self.seq_len = seq_len
+        self._tokens, self._targets, self._segments = (np.load(root / f"{split}.{name}.npy", mmap_mode="r") for name in ARRAYS[:3])
+        self._valid = np.load(root / f"{split}.valid.npy")[:limit]
+
+    def __len__(self) -> int:
+        return len(self._valid)
+
+    def read(self, rows: np.ndarray) -> Batch:
+        there = rows != EMPTY_ROW
+        tokens = np.zeros((len(rows), self.seq_len), np.int64)
+        targets = np.full((len(rows), self.seq_len), IGNORE, np.int64)
+        segments = np.zeros((len(rows), self.seq_len), np.int64)
+        tokens[there], targets[there], segments[there] = (array[rows[there]] for array in (self._tokens, self._targets, self._segments))
+        return Batch(tokens, targets, segments)
+
+    def valid(self, rows: np.ndarray) -> int:
+        return int(self._valid[rows[rows != EMPTY_ROW]].sum())

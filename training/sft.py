@@ -1,0 +1,82 @@
+"""Supervised fine-tuning: the base model and chat examples to a chat model, with the loop of pretraining.
+
+Writes `packed/` (`training/packing.py`), and as pretraining does `checkpoints/`, `metrics.jsonl`, `export/` (with the chat
+template and the end-of-turn token) and `summary.json`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cluster.errors import RequestError
+from cluster.stage import StageContext, map_parts
+from cluster.storage import Folder
+from training.config import ModelConfig, SftConfig
+from training.pretrain import check_context, identity
+from training.worker import train_on_ray
+
+if TYPE_CHECKING:
+    from training.data import TrainingData
+
+VERSION = "1"
+
+TRAIN, HELDOUT = "train", "heldout"
+
+
+def run(context: StageContext) -> dict[str, Any]:
+    """Pack the instructions artifact and fine-tune the pretrained weights on it; returns the summary and the counts."""
+    from training.checkpoint import newest_state
+    from training.loop import Job
+    from training.packing import PackSplit
+
+    config = context.config
+    assert isinstance(config, SftConfig)
+    base = context.inputs["pretrain"].folder
+    tokenizer = context.inputs["tokenizer"].folder
+    facts = newest_state(base)
+    model = ModelConfig.model_validate(facts["model"])
+    check_context(model.max_position_embeddings, config)
+    split = PackSplit(context.inputs["instructions"].folder, tokenizer, context.out, config.seq_len)
+    counts = dict(zip((TRAIN, HELDOUT), map_parts([{"name": TRAIN}, {"name": HELDOUT}], split, context), strict=True))
+    if not counts[TRAIN]["rows"]:
+        raise RequestError("there is no chat example to train on; raise instructions.max_examples or sft.seq_len in the recipe")
+    job = Job(
+        model=model,
+        vocab_size=facts["vocab_size"],
+        settings=config,
+        data=PackedInput(context.out, config),
+        tokenizer=tokenizer,
+        out=context.out,
+        identity=identity(context),
+        attempt="",
+        initial=base,
+        chat=True,
+        threads=max(1, int(context.resources.cpus_per_worker)),
+    )
+    return {**train_on_ray(job, context), "examples": counts}
+
+
+@dataclass(frozen=True)
+class PackedInput:
+    """Opens the packed examples on a worker."""
+
+    folder: Folder
+    settings: SftConfig
+
+    def __call__(self) -> TrainingData:
+        from training.data import DataFingerprint, HeldOut, Order, TrainingData, content_hash
+        from training.packing import ARRAYS, PACKED, PackedRows
+
+        settings, root = self.settings, self.folder.local_path(PACKED)
+        rows = PackedRows(root, TRAIN, settings.seq_len)
+        total_rows = None if settings.tokens is None else math.ceil(settings.tokens / settings.seq_len)
+        order = Order([len(rows)], [settings.epochs], settings.batch_tokens // settings.seq_len, settings.seed, total_rows)
+        content = content_hash([settings.epochs], [root / f"{TRAIN}.{name}.npy" for name in ARRAYS])
+        fingerprint = DataFingerprint(content, settings.seq_len, order.batch_rows, order.total_rows, settings.seed)
+        heldout = {"chat": HeldOut(PackedRows(root, HELDOUT, settings.seq_len), None)}
+        quick = {"chat": HeldOut(PackedRows(root, HELDOUT, settings.seq_len, max(1, settings.eval_tokens // settings.seq_len)), None)}
+        if not len(heldout["chat"].rows):
+            heldout, quick = {}, {}
+        return TrainingData(rows, order, quick, heldout, fingerprint)
