@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import uuid
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from cluster.errors import RequestError, WorkError
+from cluster.storage import Folder
 
 LOCAL = "local"
 AUTO = "auto"
 CLIENT_PORT = 10001
 PROBE_SECONDS = 5.0
+LOOK_SECONDS = 120.0
 
 
 def connect(address: str = LOCAL, cpus: int | None = None) -> str:
@@ -82,6 +85,35 @@ def _protect_token() -> None:
     token = Path.home() / ".ray" / "auth_token"
     if token.is_file() and token.stat().st_uid == os.getuid():
         token.chmod(0o600)
+
+
+def check_shared(storage: Folder) -> None:
+    """A `RequestError` unless every host of the cluster sees what this process writes to `storage`."""
+    import ray
+    from ray.exceptions import RayError
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    hosts = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    if len(hosts) < 2:
+        return
+    name = f".seen-by-all-{uuid.uuid4().hex}"
+    storage.write_text(name, "written by the host that bakes; safe to delete\n")
+    try:
+        look = ray.remote(num_cpus=0)(_sees)
+        looks = {id: look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(id, soft=False)).remote(storage, name) for id in hosts}
+        blind = [hosts[id] for id, seen in looks.items() if not ray.get(seen, timeout=LOOK_SECONDS)]
+    except RayError as error:
+        raise WorkError(f"not every host of the cluster answers ({type(error).__name__}); see `ray status`") from None
+    finally:
+        storage.delete(name)
+    if blind:
+        raise RequestError(
+            f"storage {storage} is not the same folder on {', '.join(blind)}; give --storage a folder that all hosts mount, or a URL"
+        )
+
+
+def _sees(storage: Folder, name: str) -> bool:
+    return storage.exists(name)
 
 
 def disconnect() -> None:

@@ -79,9 +79,16 @@ class Model:
     def token_logprobs(self, sequences: list[list[int]], advance: Callable[[float], None]) -> list[list[float]]:
         return self._in_chunks(sequences, self.engine.token_logprobs, advance)
 
-    def generate(self, prompts: list[list[int]], max_tokens: int, advance: Callable[[float], None]) -> list[str]:
-        """The answers as text."""
-        answers = self._in_chunks(prompts, lambda chunk: self.engine.generate(chunk, max_tokens, self.stop_tokens), advance)
+    def chat_prompt(self, question: str) -> str:
+        """The chat template around one question, up to where the assistant speaks."""
+        messages = [{"role": "user", "content": question}]
+        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
+    def answer(self, prompts: Sequence[str], max_tokens: int, advance: Callable[[float], None]) -> list[str]:
+        """Greedy answers to ready prompts, as text. Where both don't fit the context, the prompt keeps at least half of it."""
+        room = min(max_tokens, self.context // 2)
+        encoded = [self.encode(prompt)[room - self.context :] for prompt in prompts]
+        answers = self._in_chunks(encoded, lambda chunk: self.engine.generate(chunk, room, self.stop_tokens), advance)
         return [str(self.tokenizer.decode(tokens, skip_special_tokens=True)).strip() for tokens in answers]
 
     def _in_chunks(

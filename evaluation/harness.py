@@ -27,7 +27,7 @@ from cluster.storage import Folder
 from evaluation.config import EvalConfig
 from evaluation.engines import HttpEngine, Model, RayEngine, load_tokenizer, model_context
 from evaluation.sample import sample_documents
-from evaluation.tasks import bits_per_byte, minimal_pairs, translation
+from evaluation.tasks import answers, bits_per_byte, minimal_pairs, translation
 from evaluation.tasks.result import Result, rounded
 from pipelines.config import STREAMS
 from pipelines.document import render
@@ -36,7 +36,8 @@ from serving.config import ServeConfig
 
 VERSION = "1"
 RESULTS, SAMPLES, PREPARED, FINISHED = "results.json", "samples", "prepared", "finished"
-TASKS = (bits_per_byte.TASK, minimal_pairs.TASK, translation.TASK)
+TASKS = (bits_per_byte.TASK, minimal_pairs.TASK, translation.TASK, answers.TASK)
+CHAT_TASKS = (translation.TASK, answers.TASK)
 SUITES: dict[str, dict[str, Any]] = {
     "full": {},
     "quick": {"heldout_kb": 32, "minimal_pairs": 60, "translation_segments": 12, "train_mb": 4},
@@ -60,13 +61,16 @@ def run(context: StageContext) -> dict[str, Any]:
     """The stage: the pretrained model and the chat model of a run, side by side where the cluster has room."""
     config = _config(context)
     trained_on = context.inputs["pretrain"].manifest.get("config", {}).get("pretrain", {}).get("seq_len")
-    exports = {"base": context.inputs["pretrain"].folder / "export", "chat": context.inputs["sft"].folder / "export"}
+    trained = {"base": context.inputs["pretrain"], "chat": context.inputs["sft"]}
     fits = _engines_that_fit(context.resources)
-    workers = max(1, min(context.resources.workers, fits // len(exports)))
+    workers = max(1, min(context.resources.workers, fits // len(trained)))
     share = Resources(workers, context.resources.cpus_per_worker, context.resources.gpus_per_worker)
-    tasks = {"base": tuple(task for task in config.tasks if task != translation.TASK), "chat": config.tasks}
-    subjects = [_folder_subject(role, tasks[role], folder, trained_on, context, share) for role, folder in exports.items()]
-    results = _evaluate(context, subjects, side_by_side=fits >= len(exports) * workers)
+    tasks = {"base": tuple(task for task in config.tasks if task not in CHAT_TASKS), "chat": config.tasks}
+    subjects = [
+        _folder_subject(role, tasks[role], made.folder / "export", {"artifact": f"{made.stage}/{made.hash}"}, trained_on, context, share)
+        for role, made in trained.items()
+    ]
+    results = _evaluate(context, subjects, side_by_side=fits >= len(trained) * workers)
     return {"headline": _headline(results["results"]), "figures": len(results["results"]), "skipped": results["skipped"]}
 
 
@@ -104,7 +108,8 @@ def evaluate_folder(
     )
     fits = _engines_that_fit(context.resources)
     share = Resources(min(context.resources.workers, fits), context.resources.cpus_per_worker, context.resources.gpus_per_worker)
-    return _evaluate(context, [_folder_subject("model", config.tasks, model_folder, trained_on, context, share)], side_by_side=False)
+    about = {"folder": str(model_folder)}
+    return _evaluate(context, [_folder_subject("model", config.tasks, model_folder, about, trained_on, context, share)], side_by_side=False)
 
 
 def evaluate_url(
@@ -187,8 +192,11 @@ class PrepareStream:
         self.out.write_table(f"{PREPARED}/{task}-{stream}.parquet", table)
 
 
-def _items(out: Folder, task: str) -> pa.Table:
+def _items(context: StageContext, task: str) -> pa.Table:
     """A task's items over all streams."""
+    if task == answers.TASK:
+        return answers.items(_config(context).questions)
+    out = context.out
     names = [name for stream in STREAMS if out.exists(name := f"{PREPARED}/{task}-{stream}.parquet")]
     tables = [out.read_table(name) for name in names]
     return pa.concat_tables(tables) if tables else pa.table({})
@@ -203,26 +211,31 @@ def _ask(context: StageContext, subject: Subject, references: dict[str, Any], me
     model = subject.start()
     try:
         for task in todo:
-            meter.note(subject.role, task)
             _ask_task(context, task, model, references, meter)
     finally:
         model.engine.close()
 
 
 def _ask_task(context: StageContext, task: str, model: Model, references: dict[str, Any], meter: _Meter) -> None:
-    config, out, items = _config(context), context.out, _items(context.out, task)
+    config, out, items = _config(context), context.out, _items(context, task)
     results: list[Result] = []
     reason, samples = _why_not(task, model, items), pa.table({})
+
+    def advance(amount: float) -> None:
+        meter.advance(model.role, task, amount)
+
     if reason is None:
         if task == bits_per_byte.TASK:
-            results, samples = bits_per_byte.evaluate(model, items, references, config.seed, meter.advance)
+            results, samples = bits_per_byte.evaluate(model, items, references, config.seed, advance)
         elif task == minimal_pairs.TASK:
-            results, samples = minimal_pairs.evaluate(model, items, meter.advance)
+            results, samples = minimal_pairs.evaluate(model, items, advance)
+        elif task == answers.TASK:
+            samples = answers.evaluate(model, items, config.max_new_tokens, advance)
         else:
-            results, samples = translation.evaluate(model, items, config.max_new_tokens, config.seed, meter.advance)
+            results, samples = translation.evaluate(model, items, config.max_new_tokens, config.seed, advance)
         out.write_table(f"{FINISHED}/{task}.{model.role}.parquet", samples)
     else:
-        meter.advance(items.num_rows)
+        advance(items.num_rows)
     report = {"results": [result.as_json() for result in results], "skipped": reason, "model": model.about}
     out.write_json(_finished(task, model.role), report)
 
@@ -230,8 +243,8 @@ def _ask_task(context: StageContext, task: str, model: Model, references: dict[s
 def _why_not(task: str, model: Model, items: pa.Table) -> str | None:
     """Why a task cannot be asked of a model, or None."""
     if not items.num_rows:
-        return "the corpus has no held-out text for it"
-    if task == translation.TASK and not model.tokenizer.chat_template:
+        return "there is nothing to ask: no held-out text for it"
+    if task in CHAT_TASKS and not model.tokenizer.chat_template:
         return "the tokenizer has no chat template"
     return None
 
@@ -246,6 +259,7 @@ def _assemble(context: StageContext, subjects: list[Subject]) -> dict[str, Any]:
     results: list[Any] = []
     skipped: list[dict[str, str]] = []
     models: dict[str, Any] = {}
+    said: list[dict[str, str]] = []
     for task in config.tasks:
         tables = []
         for role in (subject.role for subject in subjects if task in subject.tasks):
@@ -258,34 +272,52 @@ def _assemble(context: StageContext, subjects: list[Subject]) -> dict[str, Any]:
                 tables.append(out.read_table(f"{FINISHED}/{task}.{role}.parquet"))
         if tables:
             out.write_table(f"{SAMPLES}/{task}.parquet", pa.concat_tables(tables))
-    report = rounded({"models": models, "results": results, "skipped": skipped})
+        if task == answers.TASK:
+            said = [row for table in tables for row in table.select(["model", "lang", "question", "answer"]).to_pylist()]
+    report = rounded({"models": models, "results": results, "answers": said, "skipped": skipped})
     out.write_json(RESULTS, report)
     return report
 
 
 class _Meter:
-    """Counts items over the threads that ask the models, and says which task each is at."""
+    """Counts items over the threads that ask the models, and says what each is at. The clock starts with the first answer."""
 
     def __init__(self, context: StageContext, subjects: list[Subject]) -> None:
         self._progress, self._lock = context.progress, threading.Lock()
         self._notes: dict[str, str] = {}
-        rows = {task: _items(context.out, task).num_rows for task in _config(context).tasks}
+        self._answered = False
+        rows = {task: _items(context, task).num_rows for task in _config(context).tasks}
         pairs = [(task, subject.role) for subject in subjects for task in subject.tasks]
-        done = sum(rows[task] for task, role in pairs if context.out.exists(_finished(task, role)))
-        self._progress.start(sum(rows[task] for task, _ in pairs), "items", done=done)
+        self._total = sum(rows[task] for task, _ in pairs)
+        self._done = sum(rows[task] for task, role in pairs if context.out.exists(_finished(task, role)))
+        self._progress.start(self._total, "items", done=self._done)
 
-    def advance(self, amount: float) -> None:
+    def advance(self, role: str, task: str, amount: float) -> None:
         with self._lock:
-            self._progress.advance(amount)
+            if self._answered:
+                self._progress.advance(amount)
+            else:
+                self._progress.start(self._total, "items", done=self._done + amount)
+                self._answered = True
+            self._say(role, task)
 
     def note(self, role: str, what: str) -> None:
         with self._lock:
-            self._notes[role] = what
-            self._progress.note(", ".join(f"{role} {what}" for role, what in sorted(self._notes.items())))
+            self._say(role, what)
+
+    def _say(self, role: str, what: str) -> None:
+        self._notes[role] = what
+        self._progress.note(", ".join(f"{role} {what}" for role, what in sorted(self._notes.items())))
 
 
 def _folder_subject(
-    role: str, tasks: tuple[str, ...], folder: Folder, trained_on: int | None, context: StageContext, resources: Resources
+    role: str,
+    tasks: tuple[str, ...],
+    folder: Folder,
+    about: dict[str, Any],
+    trained_on: int | None,
+    context: StageContext,
+    resources: Resources,
 ) -> Subject:
     """A model folder behind vLLM actors."""
     config = _config(context)
@@ -297,7 +329,7 @@ def _folder_subject(
     def start() -> Model:
         limit, tokenizer = model_context(folder), load_tokenizer(folder)
         engine = RayEngine(folder, serve, context.logs / f"eval-{role}.log", resources)
-        return _model(role, engine, tokenizer, limit, trained_on, config, {"folder": folder.url})
+        return _model(role, engine, tokenizer, limit, trained_on, config, about)
 
     return Subject(role, tasks, start)
 

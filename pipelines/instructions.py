@@ -30,6 +30,7 @@ from cluster.errors import WorkError
 from cluster.stage import StageContext, map_parts
 from cluster.storage import Folder
 from pipelines.config import InstructionsConfig
+from pipelines.langid import identify
 from pipelines.mix import HELDOUT, TRAIN, corpus_parts
 from pipelines.parts import read_batches
 from pipelines.prompts import AGAIN, DEFINE, EXPLAIN, SUMMARISE, TRANSLATE, TRANSLATE_ANSWER, pick
@@ -41,6 +42,9 @@ SEGMENTS_PER_PAGE = 4
 SEGMENT_CHARS = (20, 400)
 MIN_ANSWER_CHARS = 20
 DEFINITION_CHARS = 600
+PIECE_TASKS = ("faq", "translate", "composed_faq", "composed_translate")
+LANGID_CHARS = 40
+"""Shorter answers say too little of their language."""
 
 EXAMPLE = pa.schema([(name, pa.string()) for name in ("id", "task", "lang", "source", "messages")])
 CANDIDATE = pa.schema([pa.field("key", pa.uint64()), *EXAMPLE])
@@ -88,6 +92,12 @@ class Example:
         return [
             {"role": role, "content": content} for turn in self.turns for role, content in zip(("user", "assistant"), turn, strict=True)
         ]
+
+    def answers(self) -> Iterator[tuple[str, str]]:
+        """Each answer with the language it must be in: the last one's, but for the first half of composed_faq."""
+        for number, (_, answer) in enumerate(self.turns):
+            asked_back = self.task == "composed_faq" and number == 0
+            yield answer, LANGS[1 - LANGS.index(self.lang)] if asked_back else self.lang
 
     def chars(self) -> int:
         return sum(len(asked) + len(answer) for asked, answer in self.turns)
@@ -252,8 +262,8 @@ class _Collect:
         for batch in read_batches(self.clean, part["path"], columns):
             for row in batch.to_pylist():
                 meta = json.loads(row["meta"])
-                for example in examples_of(row, meta, self.config.seed):
-                    _offer(lowest, example, row["source"], self.config, skipped)
+                examples = [(row["source"], example) for example in examples_of(row, meta, self.config.seed)]
+                _offer(lowest, examples, self.config, skipped)
                 if meta.get("kind") == "faq" and row["lang"] in LANGS:
                     key = content_key(("page", row["page"]), self.config.seed)
                     pairs = json.dumps(meta["pairs"], ensure_ascii=False)
@@ -264,22 +274,44 @@ class _Collect:
         return {"skipped": dict(sorted((skipped + lowest.dropped).items()))}
 
 
-def _offer(lowest: _Lowest, example: Example, source: str, config: InstructionsConfig, skipped: Counter[str]) -> None:
-    if example.chars() > config.max_chars:
-        skipped["too_long"] += 1
-        return
-    messages = json.dumps(example.messages(), ensure_ascii=False)
-    lowest.add(
-        (example.task, example.lang),
-        {
+def _offer(lowest: _Lowest, examples: list[tuple[str, Example]], config: InstructionsConfig, skipped: Counter[str]) -> None:
+    """Put (source, example)s forward, but for those that are too long or answer in the wrong language."""
+    short = [(source, example) for source, example in examples if example.chars() <= config.max_chars]
+    skipped["too_long"] += len(examples) - len(short)
+    wrong = _in_wrong_language([example for _, example in short])
+    skipped["wrong_language"] += sum(wrong)
+    for (source, example), is_wrong in zip(short, wrong, strict=True):
+        if is_wrong:
+            continue
+        messages = json.dumps(example.messages(), ensure_ascii=False)
+        row = {
             "key": content_key((example.task, example.lang, *example.core), config.seed),
             "id": xxhash.xxh3_128_hexdigest(messages.encode()),
             "task": example.task,
             "lang": example.lang,
             "source": source,
             "messages": messages,
-        },
-    )
+        }
+        lowest.add((example.task, example.lang), row)
+
+
+def _in_wrong_language(examples: list[Example]) -> list[bool]:
+    """Which examples have an answer that is more likely in the other language. Only pieces of documents are looked at:
+    whole documents were checked by cleaning."""
+    wrong = [False] * len(examples)
+    answers = [
+        (number, answer, lang)
+        for number, example in enumerate(examples)
+        if example.task in PIECE_TASKS
+        for answer, lang in example.answers()
+        if len(answer) >= LANGID_CHARS
+    ]
+    if answers:
+        others = [LANGS[1 - LANGS.index(lang)] for _, _, lang in answers]
+        scores = identify(pa.array([answer for _, answer, _ in answers], pa.string()), others).declared_scores
+        for (number, _, _), score in zip(answers, scores, strict=True):
+            wrong[number] |= bool(score >= 0.5)
+    return wrong
 
 
 @dataclass(frozen=True)
@@ -299,8 +331,7 @@ class _Choose:
                 for batch in read_batches(self.out, f"candidates/{name}.parquet"):
                     for row in batch.to_pylist():
                         lowest.add((row["task"], row["lang"]), row)
-            for source, example in self._composed(names):
-                _offer(lowest, example, source, self.config, skipped)
+            _offer(lowest, list(self._composed(names)), self.config, skipped)
             rows = [row for row in lowest.finish() if row["key"] not in trained]
             rows = balanced(rows) if self.config.balance else rows
             trained |= {row["key"] for row in rows}

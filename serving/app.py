@@ -38,6 +38,7 @@ FREE_PORTS = range(20_000, 32_000)
 REPORT_SECONDS = 5.0
 POLL_SECONDS = 0.2
 HEALTH_CHECK_SECONDS = 10.0
+HEALTH_TIMEOUT_SECONDS = 60.0
 STOP_WAIT_SECONDS = 0.5
 STOP_TIMEOUT_SECONDS = 10.0
 
@@ -62,13 +63,19 @@ class Endpoint:
 
     def stop(self) -> None:
         """Let running requests finish, then end the endpoint (and Ray, where `deploy` started it)."""
+        import ray
         from ray import serve
 
-        serve.delete(APPLICATION)
-        if self.owns_ray:
-            disconnect()
-        else:
-            serve.shutdown()
+        if not ray.is_initialized():
+            return
+        try:
+            if APPLICATION in serve.status().applications:
+                serve.delete(APPLICATION)
+        finally:
+            if self.owns_ray:
+                disconnect()
+            else:
+                serve.shutdown()
 
 
 def deploy(model_folder: str, config: ServeConfig, logs: Path, say: Say | None = None) -> Endpoint:
@@ -244,6 +251,7 @@ def _llm_config(model_folder: str, config: ServeConfig, environment: dict[str, s
             "max_ongoing_requests": config.max_ongoing_requests,
             "max_queued_requests": config.max_queued_requests,
             "max_constructor_retry_count": 1,
+            "health_check_timeout_s": HEALTH_TIMEOUT_SECONDS,
             "ray_actor_options": {"num_cpus": 0},
             "graceful_shutdown_wait_loop_s": STOP_WAIT_SECONDS,
             "graceful_shutdown_timeout_s": STOP_TIMEOUT_SECONDS,

@@ -65,8 +65,7 @@ class ChatIngress(OpenAiIngress):
                 running = await asyncio.to_thread(_running_replicas, self._application)
                 self._state = READY if all(running.get(name, 0) > 0 for name in self._deployments) else LOADING
             except (RayError, RuntimeError, KeyError) as error:
-                logger.warning("cannot read the replicas' state: %s", error)
-                self._state = LOADING
+                logger.warning("cannot read the replicas' state, keeping %r: %s", self._state, error)
             await asyncio.sleep(REPLICA_CHECK_SECONDS)
 
     async def _process_llm_request(self, body: Any, call_method: str, raw_request: Request | None = None) -> Response:

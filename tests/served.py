@@ -84,7 +84,7 @@ class Served:
     logs: Path
 
 
-START_SECONDS = 300
+START_SECONDS = 600
 STOP_SECONDS = 60
 SERVE = """
 import sys

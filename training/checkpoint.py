@@ -155,7 +155,7 @@ def _state_or_fault(path: Path) -> dict[str, Any] | str:
         state = read_state(path)
     except (OSError, ValueError):
         return f"{STATE} is missing or unreadable"
-    return state if isinstance(state.get("files"), dict) else f"{STATE} lists no files"
+    return state if isinstance(state, dict) and isinstance(state.get("files"), dict) else f"{STATE} lists no files"
 
 
 def _describe(file: Path) -> list[Any] | None:

@@ -98,3 +98,21 @@ class PretrainJobConfig(Section):
 
     model: ModelConfig = ModelConfig()
     pretrain: PretrainConfig = PretrainConfig()
+
+
+PRESETS: dict[str, tuple[ModelConfig, int]] = {
+    "demo": (ModelConfig(num_attention_heads=4, num_key_value_heads=2), 8_192),
+    "croissant-1b": (
+        ModelConfig(
+            hidden_size=2_048,
+            intermediate_size=5_504,
+            num_hidden_layers=24,
+            num_attention_heads=16,
+            num_key_value_heads=16,
+            max_position_embeddings=2_048,
+            tie_word_embeddings=False,
+        ),
+        32_000,
+    ),
+}
+"""Model shapes with their vocabulary sizes: the demo's, and CroissantLLM's (1,345,423,360 parameters)."""

@@ -11,8 +11,8 @@ from training.flops import flops_per_token, parameter_count
 CHINCHILLA_TOKENS_PER_PARAMETER = 20.0
 """Compute-optimal by Hoffmann et al. 2022 (arXiv 2203.15556); small models that will be used much are trained longer."""
 
-CROISSANT_TOKENS_PER_PARAMETER = 3e12 / 1.3e9
-"""CroissantLLM: 3 T tokens on 1.3 B parameters (arXiv 2402.00786), that is 2,307."""
+CROISSANT_TOKENS_PER_PARAMETER = 2_307.0
+"""CroissantLLM (Faysse et al. 2024, arXiv 2402.00786): 3 T tokens on 1.3 B parameters."""
 
 
 @dataclass(frozen=True)

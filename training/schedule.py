@@ -23,4 +23,5 @@ def learning_rate(step: int, total_steps: int, config: OptimConfig) -> float:
         progress = (step - warmup) / max(1, last - warmup)
         return floor + (peak - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
     decay = math.ceil(config.decay_ratio * total_steps)
-    return floor + (peak - floor) * min(1.0, max(0, last - step) / max(1, decay))
+    left = max(0, last - step)
+    return peak if left >= decay else floor + (peak - floor) * left / decay

@@ -193,18 +193,18 @@ def _fit_once(context: StageContext, config: TokenizerConfig, paths: list[str]) 
     if not context.out.exists("tokenizer.json"):
         context.progress.start(None, "")
         context.progress.note(f"fitting {config.vocab_size:,} tokens")
-        threads = _whole_cpus(context.resources)
-        remote = ray.remote(num_cpus=threads, runtime_env={"env_vars": {"RAYON_NUM_THREADS": str(threads)}})(_fit_task)
-        ray.get(remote.remote(context.out, paths, config.vocab_size))
+        threads = _threads(context.resources, [node["Resources"].get("CPU", 0) for node in ray.nodes()])
+        ray.get(ray.remote(num_cpus=threads)(_fit_task).remote(context.out, paths, config.vocab_size, threads))
     return load_tokenizer(context.out).get_vocab_size()
 
 
-def _whole_cpus(resources: Resources) -> int:
-    """Cores of one worker, which is what one process can use."""
-    return max(1, int(resources.cpus_per_worker))
+def _threads(resources: Resources, nodes: list[float]) -> int:
+    """Cores of one worker, which is what one process can use, but no more than the largest of the nodes has."""
+    return max(1, int(min(resources.cpus_per_worker, max(nodes, default=1))))
 
 
-def _fit_task(out: Folder, paths: list[str], vocab_size: int) -> None:
+def _fit_task(out: Folder, paths: list[str], vocab_size: int, threads: int) -> None:
+    os.environ |= {"TOKENIZERS_PARALLELISM": "true", "RAYON_NUM_THREADS": str(threads)}
     texts = (text for path in paths for batch in read_batches(out, path, ["text"]) for text in batch["text"].to_pylist())
     write_tokenizer(out, fit(texts, vocab_size))
 

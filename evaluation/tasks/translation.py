@@ -88,9 +88,8 @@ def evaluate(
 ) -> tuple[list[Result], pa.Table]:
     """chrF and BLEU a direction, and the items with prompts and answers."""
     rows = items.to_pylist()
-    prompts = [prompt_text(model, row["direction"], row["source"]) for row in rows]
-    room = min(max_new_tokens, model.context // 2)
-    answers = model.generate([model.encode(prompt)[room - model.context :] for prompt in prompts], room, advance)
+    prompts = [model.chat_prompt(REQUESTS[row["direction"]].format(text=row["source"])) for row in rows]
+    answers = model.answer(prompts, max_new_tokens, advance)
     for row, prompt, answer in zip(rows, prompts, answers, strict=True):
         row |= {"model": model.role, "prompt": prompt, "answer": answer, "chrf": sentence_chrf(answer, row["reference"])}
     results: list[Result] = []
@@ -102,12 +101,6 @@ def evaluate(
     for name, kind in (("model", pa.string()), ("prompt", pa.string()), ("answer", pa.string()), ("chrf", pa.float64())):
         schema = schema.append(pa.field(name, kind))
     return results, pa.Table.from_pylist(rows, schema=schema)
-
-
-def prompt_text(model: Model, direction: str, source: str) -> str:
-    """The chat prompt, up to where the assistant speaks."""
-    messages = [{"role": "user", "content": REQUESTS[direction].format(text=source)}]
-    return str(model.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
 
 def sentence_chrf(answer: str, reference: str) -> float:

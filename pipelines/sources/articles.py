@@ -82,6 +82,8 @@ WRAP_COLUMN = 64
 def gcide_article(article: str, headwords: tuple[str, ...]) -> tuple[str, str]:
     """An article of the Collaborative International Dictionary of English, without pronunciation, etymology and credits."""
     head, *body = unwrap_lines(article.split("\n")) or [""]
+    while body and head.count("[") > head.count("]"):
+        head += f" {body.pop(0)}"
     word, sound, grammar = head.partition(" \\")
     headword = " ".join((word if sound else headwords[0]).split())
     grammar = " ".join(_without_brackets(_readable(grammar.rpartition("\\")[2] if sound else "")).split())

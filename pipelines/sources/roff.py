@@ -188,7 +188,7 @@ class _Page:
         for position, word in enumerate((name, *words)):
             if word in MDOC:
                 opening, closing = _MDOC_BRACKETS.get(word, ("-", "") if word == "Fl" else ("", ""))
-                out += f" {opening}" if opening else ""
+                out += opening if out.endswith(_OPENING) or not opening else f" {opening}"
                 end = closing + end
                 continue
             text = unescape(word)

@@ -13,7 +13,7 @@ import lzma
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Protocol, cast
 
 import pyarrow as pa
@@ -27,6 +27,7 @@ BOMB_BYTES = 64 * 2**20
 BOMB_RATIO = 400
 """Compressed text shrinks to a tenth, at most to a hundredth; what grows more than this, beyond BOMB_BYTES, is no text."""
 CHUNK = 1 << 18
+ZSTD_CHUNK = 1 << 14
 
 DAMAGE_ERRORS = (EOFError, OSError, lzma.LZMAError, zlib.error, tarfile.TarError, pa.ArrowInvalid, ValueError, OverflowError)
 """What decompressors and archive readers raise on bad data. The raw files below them never raise OSError."""
@@ -66,12 +67,12 @@ class RawFile(io.RawIOBase):
 class Guarded:
     """A decompressed stream: its errors are `Damage`, and a small file that swells without end is stopped."""
 
-    def __init__(self, inner: Readable, raw: RawFile) -> None:
-        self._inner, self._raw, self.count = inner, raw, 0
+    def __init__(self, read: Callable[[int], bytes], raw: RawFile, chunk: int | None = None) -> None:
+        self._read, self._raw, self._chunk, self.count = read, raw, chunk, 0
 
     def read(self, size: int = CHUNK) -> bytes:
         try:
-            data = self._inner.read(min(size, CHUNK))
+            data = self._read(min(size, self._chunk or CHUNK))
         except DAMAGE_ERRORS as error:
             raise Damage("truncated" if is_truncation(error) else "damaged_archive", excerpt=str(error)) from None
         self.count += len(data)
@@ -87,18 +88,21 @@ def is_truncation(error: Exception) -> bool:
 
 
 def decompressed(source: Readable, name: str) -> Guarded:
-    """The content of a file, decompressed by the suffix of its name (.gz .dz .xz .bz2 .zst)."""
+    """The content of a file, decompressed by the suffix of its name (.gz .dz .xz .bz2 .zst).
+
+    One step of decompression a read, so that what comes before damage is not lost with it.
+    """
     raw = RawFile(source, name)
     suffix = name.rsplit(".", 1)[-1].lower()
     if suffix in ("gz", "dz"):
-        return Guarded(cast(Readable, gzip.GzipFile(fileobj=cast(IO[bytes], raw))), raw)
+        return Guarded(gzip.GzipFile(fileobj=cast(IO[bytes], raw)).read1, raw)
     if suffix in ("xz", "lzma"):
-        return Guarded(cast(Readable, lzma.LZMAFile(cast(IO[bytes], raw))), raw)
+        return Guarded(lzma.LZMAFile(cast(IO[bytes], raw)).read1, raw)
     if suffix == "bz2":
-        return Guarded(cast(Readable, bz2.BZ2File(cast(IO[bytes], raw))), raw)
+        return Guarded(bz2.BZ2File(cast(IO[bytes], raw)).read1, raw)
     if suffix == "zst":
-        return Guarded(pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd"), raw)
-    return Guarded(raw, raw)
+        return Guarded(pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd").read, raw, ZSTD_CHUNK)
+    return Guarded(raw.read, raw)
 
 
 def read_whole(stream: Guarded, limit: int = MAX_DOCUMENT_BYTES) -> bytes:

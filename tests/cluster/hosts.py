@@ -53,6 +53,11 @@ class Host:
     def address(self) -> str:
         return f"10.77.0.{self.number}"
 
+    @property
+    def disk(self) -> Path:
+        """A folder with the same path on every host, and what Ray's processes write there only their own host sees."""
+        return self.folder.parent / "disk"
+
     def environment(self, **changes: str | None) -> dict[str, str]:
         """A login's variables on this host, none of Ray's but those a member of this cluster has; None removes one."""
         own: dict[str, str | None] = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "FOURNIL_"))}
@@ -100,7 +105,10 @@ class Host:
             if head is None
             else [f"--address={head.address}:6379"]
         )
+        self.disk.mkdir(exist_ok=True)
+        own_disk = f'mount -t tmpfs none {self.disk} && exec "$@"'
         done = self.run(
+            *("sh", "-c", own_disk, "sh"),
             str(BIN / "ray"),
             "start",
             *role,

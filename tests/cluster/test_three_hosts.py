@@ -26,7 +26,7 @@ from tests.cluster.hosts import Host, NoNamespaces, joined_hosts
 from tests.corpus import prose
 
 REPOSITORY = Path(__file__).parents[2]
-UNTIL = "score"
+UNTIL = "clean"
 STAGES = STAGE_NAMES.index(UNTIL) + 1
 SOURCES = 6
 DOCUMENTS = 40
@@ -166,24 +166,53 @@ def test_a_bad_line_loses_no_log_line_and_no_submission(hosts: list[Host]) -> No
     assert "the bake ended with exit code 2" in result["error"][1]
 
 
-def test_a_submitted_bake_runs_on_several_hosts_and_is_a_no_op_the_second_time(hosts: list[Host], shared: Path) -> None:
-    storage = shared / "storage"
-    first = _fournil(hosts[1], *_submit_arguments(hosts, shared, "storage"))
-    assert first.returncode == 0, first.stdout
-    assert {"10.77.0.1", "10.77.0.2", "10.77.0.3"} >= {row["host"] for row in _hosts_of(storage)}
-    assert len({row["host"] for row in _hosts_of(storage)}) > 1
-    before, parts = _manifests(storage), len(_hosts_of(storage))
+CHECK_SHARED = """
+import sys
+from cluster.errors import RequestError
+from cluster.session import check_shared, connect
+from cluster.storage import Folder
+connect(sys.argv[1])
+for place in sys.argv[2:]:
+    try:
+        check_shared(Folder(place))
+        print("shared")
+    except RequestError as error:
+        print(error)
+"""
+
+
+def test_storage_that_some_host_does_not_see_is_refused(hosts: list[Host], shared: Path) -> None:
+    head = hosts[0]
+    done = head.run(sys.executable, "-c", CHECK_SHARED, f"{head.address}:6379", str(shared), str(head.disk / "runs"))
+    for_all, for_one = done.stdout.splitlines()[-2:]
+    assert for_all == "shared"
+    assert for_one.startswith(f"storage {head.disk}/runs is not the same folder on 10.77.0.")
+    assert for_one.endswith("; give --storage a folder that all hosts mount, or a URL")
+    assert not list(shared.glob(".seen-by-all-*"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(hosts: list[Host], shared: Path) -> Path:
+    """The storage of a bake that was submitted from another host and ran in peace."""
+    done = _fournil(hosts[1], *_submit_arguments(hosts, shared, "storage"))
+    assert done.returncode == 0, done.stdout
+    return shared / "storage"
+
+
+def test_a_submitted_bake_runs_on_several_hosts_and_is_a_no_op_the_second_time(hosts: list[Host], shared: Path, undisturbed: Path) -> None:
+    before, parts = _manifests(undisturbed), _hosts_of(undisturbed)
     assert len(before) == STAGES
+    assert len({row["host"] for row in parts}) > 1
     second = _fournil(hosts[2], *_submit_arguments(hosts, shared, "storage"))
     assert second.returncode == 0, second.stdout
     assert f"{STAGES} stages, {STAGES} kept from before" in second.stdout
-    assert _manifests(storage) == before
-    assert len(_hosts_of(storage)) == parts
-    done = _fournil(hosts[1], "logs", "trois", "--address", _url(hosts))
-    assert f"{STAGES} stages, {STAGES} kept from before" in done.stdout
+    assert _manifests(undisturbed) == before
+    assert _hosts_of(undisturbed) == parts
+    logs = _fournil(hosts[1], "logs", "trois", "--address", _url(hosts))
+    assert f"{STAGES} stages, {STAGES} kept from before" in logs.stdout
 
 
-def test_a_bake_survives_ctrl_c_at_its_client_and_the_loss_of_a_host(hosts: list[Host], shared: Path) -> None:
+def test_a_bake_survives_ctrl_c_at_its_client_and_the_loss_of_a_host(hosts: list[Host], shared: Path, undisturbed: Path) -> None:
     """The job goes on without its follower, the same submit joins it, and without host 3 the result is the same."""
     storage = shared / "disturbed"
     arguments = _submit_arguments(hosts, shared, "disturbed")
@@ -200,7 +229,7 @@ def test_a_bake_survives_ctrl_c_at_its_client_and_the_loss_of_a_host(hosts: list
     assert joined.returncode == 0, joined.stdout
     (first,) = set(re.findall(r"left job (\S+) running", said))
     assert f"job {first} " in joined.stdout
-    assert _data_hashes(storage) == _data_hashes(shared / "storage")
+    assert _data_hashes(storage) == _data_hashes(undisturbed)
 
 
 def test_the_token_is_in_no_log(hosts: list[Host], shared: Path) -> None:

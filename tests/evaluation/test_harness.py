@@ -21,7 +21,7 @@ from tests.evaluation.reference import TransformersEngine, ignore, model_of
 pytestmark = pytest.mark.usefixtures("ray_session")
 
 CONFIG = EvalConfig(heldout_kb=2, minimal_pairs=4, translation_segments=3, max_new_tokens=4, train_mb=0.02, window_tokens=64)
-TASKS = ("bits_per_byte", "minimal_pairs", "translation")
+TASKS = ("bits_per_byte", "minimal_pairs", "translation", "answers")
 
 
 @pytest.fixture
@@ -92,9 +92,11 @@ def test_results_say_what_they_are(stage_context: Callable[..., StageContext], c
         assert row["baselines"]
         assert row["interval95"][0] <= row["value"] <= row["interval95"][1] or row["metric"] == "bleu"
         assert row["n"] > 1
-    for task in TASKS:
+    for task in TASKS[:3]:
         table = context.out.read_table(f"samples/{task}.parquet")
         assert table.num_rows == sum(row["n"] for row in report["results"] if row["task"] == task and row["metric"] != "bleu")
+    assert [(row["model"], row["lang"]) for row in report["answers"]] == [("model", "fr"), ("model", "en"), ("model", "en")]
+    assert context.out.read_table("samples/answers.parquet")["answer"].to_pylist() == [row["answer"] for row in report["answers"]]
     fitted = report["results"][0]["details"]["fitted"]["byte 6-gram"]
     assert 0 < fitted["train_bytes"] < 40_000
 
@@ -122,7 +124,7 @@ def test_stream_without_heldout_text_is_left_out(stage_context: Callable[..., St
     context = stage_context("eval", CONFIG, clean=clean)
     report = _evaluate(context, [subject(TransformersEngine(tiny_model), tiny_model, "model", [])], side_by_side=False)
     assert {row["subset"] for row in report["results"] if row["task"] == "bits_per_byte"} == {"fr"}
-    assert {"model": "model", "task": "translation", "reason": "the corpus has no held-out text for it"} in report["skipped"]
+    assert {"model": "model", "task": "translation", "reason": "there is nothing to ask: no held-out text for it"} in report["skipped"]
 
 
 def test_vllm_in_ray_actors_agrees_with_transformers(storage: Folder, clean: Artifact, tiny_model: Path, tmp_path: Path) -> None:
@@ -144,7 +146,7 @@ def test_vllm_in_ray_actors_agrees_with_transformers(storage: Folder, clean: Art
     pairs = out.read_table("samples/minimal_pairs.parquet").to_pylist()
     assert [row["logprob_bad"] for row in pairs] == pytest.approx(model.log_likelihoods([row["bad"] for row in pairs], ignore), rel=1e-3)
     answers = out.read_table("samples/translation.parquet").to_pylist()
-    assert [row["answer"] for row in answers] == model.generate([model.encode(row["prompt"]) for row in answers], 4, ignore)
+    assert [row["answer"] for row in answers] == model.answer([row["prompt"] for row in answers], 4, ignore)
     assert (tmp_path / "eval-model-0.log").exists()
     assert ask() == report
 

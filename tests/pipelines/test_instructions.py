@@ -66,7 +66,8 @@ def read(context: Any, split: str) -> list[dict[str, Any]]:
 
 
 def test_definition_drops_quotations_and_appendices():
-    text = "pain, s. m.\n1° Aliment fait de farine pétrie.\nIl vit de pain, DUPONT, Contes, 3.\n\n2° Nourriture en général.\n\nREMARQUE\nOn écrit pain."
+    senses = "1° Aliment fait de farine pétrie.\nIl vit de pain, DUPONT, Contes, 3.\n\n2° Nourriture en général."
+    text = f"pain, s. m.\n{senses}\n\nREMARQUE\nOn écrit pain."
     (example,) = made(document("littre", "fr", text, kind="definition", headword="pain, e"))
     assert example.turns[0][1] == "pain, s. m.\n1° Aliment fait de farine pétrie.\n2° Nourriture en général."
     assert "pain" in example.turns[0][0]
@@ -183,6 +184,21 @@ def test_long_and_repeated_examples_are_counted(storage, stage_context):
     assert metrics["train"]["tasks"] == {"define": {"fr": 1, "en": 0}}
     assert metrics["skipped"]["too_long"] == 1
     assert metrics["train"]["skipped"]["duplicate"] == 1
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_answers_in_the_wrong_language_are_counted(storage, stage_context):
+    english = "This answer was never translated, and so it stands here in English."
+    french = "Cette réponse est bien en français, comme il se doit pour une telle question."
+    pairs = [{"question": "Quand lève la pâte ?", "answer": english}, {"question": "Où est le four ?", "answer": french}]
+    rows = [document("faq-fr", "fr", "Questions", page="p", kind="faq", pairs=pairs)]
+    translated = [{"question": "When does the dough rise?", "answer": english}, {"question": "Where is the oven?", "answer": english}]
+    rows.append(document("faq-en", "en", "Answers", page="p", kind="faq", pairs=translated))
+    context = stage_context("instructions", InstructionsConfig(balance=False), clean=write_clean(storage, rows, []))
+    metrics = instructions.run(context)
+    assert metrics["train"]["tasks"] == {"composed_faq": {"fr": 1, "en": 1}, "faq": {"fr": 1, "en": 2}}
+    assert metrics["skipped"]["wrong_language"] == 1
+    assert metrics["train"]["skipped"]["wrong_language"] == 2
 
 
 @pytest.mark.usefixtures("ray_session")

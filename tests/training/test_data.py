@@ -154,8 +154,9 @@ def test_a_remote_artifact_is_read_through_a_local_copy(tmp_path: Path) -> None:
     memory = fsspec.filesystem("memory")
     memory.put(str(tmp_path / "local"), "/fournil-test-tokens", recursive=True)
     remote = Folder("memory://fournil-test-tokens")
-    near, far = opened(local), open_tokens(
-        remote, seq_len=16, batch_tokens=128, tokens=None, seed=1, quick_tokens=60, cache=tmp_path / "cache"
+    near, far = (
+        opened(local),
+        open_tokens(remote, seq_len=16, batch_tokens=128, tokens=None, seed=1, quick_tokens=60, cache=tmp_path / "cache"),
     )
     rows = near.order.rows(0)
     assert (near.rows.read(rows).targets == far.rows.read(rows).targets).all()

@@ -91,15 +91,15 @@ def test_logits_loss_and_gradients_equal_transformers(changes: dict[str, Any]) -
 def test_bf16_stays_near_transformers_bf16_and_fp32() -> None:
     model = model_of(config())
     tokens, targets = batch()
-    exact = float(model(tokens, targets))
+    exact = model(tokens, targets).item()
     model.to(torch.bfloat16)
     oracle = oracle_of(model)
     loss = model(tokens, targets)
     loss.backward()
     assert loss.dtype == torch.float32
-    assert float(loss) == pytest.approx(exact, rel=0.01)
+    assert loss.item() == pytest.approx(exact, rel=0.01)
     logits = oracle(input_ids=tokens).logits
-    assert float(loss) == pytest.approx(float(oracle_loss(logits, targets)), rel=2e-3)
+    assert loss.item() == pytest.approx(oracle_loss(logits, targets).item(), rel=2e-3)
     oracle_loss(logits, targets).backward()
     wanted = dict(oracle.named_parameters())
     for name, parameter in model.named_parameters():
@@ -174,7 +174,7 @@ def test_row_without_targets_has_no_loss_and_no_gradient() -> None:
     tokens, targets = batch()
     loss = model(tokens, torch.full_like(targets, IGNORE))
     loss.backward()
-    assert float(loss) == 0.0
+    assert loss.item() == 0.0
     assert all(parameter.grad is not None and not parameter.grad.any() for parameter in model.parameters())
 
 

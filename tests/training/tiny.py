@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from cluster.storage import Folder
+from tests.corpus import prose
 from training.config import LoopConfig, ModelConfig, PretrainConfig
 from training.data import Batch, Rows, TrainingData
 from training.loop import Job
 from training.pretrain import TokensInput
+from training.tokenizer import fit, write_tokenizer
 
-VOCAB = 256
+VOCAB = 600
 MODEL = ModelConfig(
     hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64
 )
@@ -57,10 +60,19 @@ def write_tokens(root: Path, documents: int = 20) -> Folder:
     return Folder(str(root))
 
 
+def write_chat_tokenizer(folder: Folder) -> Folder:
+    """A tokenizer with exactly `VOCAB` tokens and the chat template."""
+    write_tokenizer(folder, fit((prose(lang, seed) for seed in range(40) for lang in ("fr", "en")), VOCAB))
+    return folder
+
+
 def job(root: Path, name: str, config: LoopConfig, **changes: Any) -> Job:
     """A job on the tokens below `root` (made if need be) that writes to `root/<name>`."""
     tokens = Folder(str(root / "tokens")) if (root / "tokens").exists() else write_tokens(root / "tokens")
-    made = Job(MODEL, VOCAB, config, TokensInput(tokens, config), tokens, Folder(str(root / name)), {"recipe": "r"}, "a", threads=1)
+    tokenizer = Folder(str(root / "tokenizer"))
+    if not tokenizer.exists():
+        write_chat_tokenizer(tokenizer)
+    made = Job(MODEL, VOCAB, config, TokensInput(tokens, config), tokenizer, Folder(str(root / name)), {"recipe": "r"}, "a", threads=1)
     return replace(made, **changes)
 
 
@@ -68,7 +80,7 @@ def job(root: Path, name: str, config: LoopConfig, **changes: Any) -> Job:
 class SlowInput:
     """Opens what `input` opens, but every read takes a while, or fails at a chosen read."""
 
-    input: TokensInput
+    input: Callable[[], TrainingData]
     seconds: float = 0.0
     fail_at: int | None = None
 

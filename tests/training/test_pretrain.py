@@ -1,0 +1,163 @@
+"""Pretraining as real two-process FSDP2 under Ray Train, and what a kill -9 of a worker or of the driver does to it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from cluster.artifacts import Artifact
+from cluster.errors import RequestError, WorkError
+from cluster.stage import Resources, StageContext
+from cluster.storage import Folder
+from tests.training.tiny import MODEL, VOCAB, SlowInput, job, settings
+from training import pretrain
+from training.checkpoint import CHECKPOINTS, checkpoint_steps, read_state
+from training.config import PretrainJobConfig
+from training.loop import SUMMARY
+from training.metrics import METRICS, read_metrics
+from training.worker import train_on_ray
+
+TWO = Resources(workers=2, cpus_per_worker=1)
+CONFIG = settings(tokens=128 * 30, checkpoint_every=5)
+
+Make = Callable[..., StageContext]
+
+
+@pytest.fixture
+def context(stage_context: Make, tmp_path: Path) -> Callable[..., StageContext]:
+    def make(key: str, resources: Resources = TWO, config: PretrainJobConfig | None = None) -> StageContext:
+        wanted = job(tmp_path, key, CONFIG)
+        tokens = Artifact("tokens", "t", Folder(str(tmp_path / "tokens")), {})
+        tokenizer = Artifact("tokenizer", "k", wanted.tokenizer, {})
+        config = config or PretrainJobConfig(model=MODEL, pretrain=CONFIG)
+        return stage_context("pretrain", config, resources=resources, key=key, tokens=tokens, tokenizer=tokenizer)
+
+    return make
+
+
+def slow_job(root: Path, context: StageContext) -> Any:
+    """The stage's job, reading so slowly that there is time to kill something."""
+    data = SlowInput(pretrain.TokensInput(Folder(str(root / "tokens")), CONFIG), seconds=0.05)
+    return replace(job(root, "unused", CONFIG), data=data, out=context.out, identity=pretrain.identity(context))
+
+
+def weights(context: StageContext) -> bytes:
+    return context.out.read_bytes("export/model.safetensors")
+
+
+def wait_for_step(folder: Folder, step: int) -> None:
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        if checkpoint_steps(folder.local_path(CHECKPOINTS))[-1:] >= [step]:
+            return
+        time.sleep(0.05)
+    raise TimeoutError(f"no checkpoint of step {step} in {folder}")
+
+
+def train_workers(parent: int) -> list[psutil.Process]:
+    found = []
+    for process in psutil.Process(parent).children(recursive=True):
+        try:
+            if "RayTrainWorker" in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def test_two_workers_train_one_model_and_survive_kills(ray_session: None, context: Make, tmp_path: Path) -> None:
+    plain = context("plain")
+    summary = pretrain.run(plain)
+    assert summary["workers"] == 2
+    assert plain.out.read_json(SUMMARY) == summary
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {name.split("/")[-1] for name in plain.out.names(under="export")}
+    assert pretrain.run(plain) == summary
+
+    _kill_a_worker(context, tmp_path, weights(plain))
+    _kill_the_driver(context, tmp_path, weights(plain))
+    _resume_on_one_worker(plain, context, summary)
+
+
+def _kill_a_worker(context: Make, root: Path, expected: bytes) -> None:
+    hit = context("hit")
+    killed: list[int] = []
+
+    def kill() -> None:
+        wait_for_step(hit.out, 10)
+        victim = train_workers(os.getpid())[1]
+        killed.append(victim.pid)
+        os.kill(victim.pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    summary = train_on_ray(slow_job(root, hit), hit)
+    thread.join()
+    assert len(killed) == 1
+    assert summary["steps"] == 30
+    resumed = [line["step"] for line in read_metrics(hit.out.local_path(METRICS)) if line.get("event") == "resumed"]
+    assert resumed
+    assert min(resumed) >= 10
+    assert weights(hit) == expected
+
+
+def _kill_the_driver(context: Make, root: Path, expected: bytes) -> None:
+    import ray
+
+    lost = context("lost")
+    address = ray.get_runtime_context().gcs_address
+    script = Path(__file__).with_name("driver.py")
+    driver = subprocess.Popen([sys.executable, str(script), address, str(root), lost.out.url], stdout=subprocess.DEVNULL)
+    wait_for_step(lost.out, 10)
+    driver.kill()
+    driver.wait()
+    assert not lost.out.exists(SUMMARY)
+    summary = train_on_ray(slow_job(root, lost), lost)
+    assert summary["steps"] == 30
+    assert weights(lost) == expected
+
+
+def _resume_on_one_worker(plain: StageContext, context: Make, summary: dict[str, Any]) -> None:
+    """From a checkpoint of two workers, one worker with two threads ends where they did, but for rounding."""
+    moved = context("moved", resources=Resources(workers=1, cpus_per_worker=2))
+    shutil.copytree(plain.out.local_path(f"{CHECKPOINTS}/step-00000025"), moved.out.local_path(f"{CHECKPOINTS}/step-00000025"))
+    alone = pretrain.run(moved)
+    assert (alone["workers"], alone["threads"]) == (1, 2)
+    assert alone["tokens"] == summary["tokens"]
+    assert alone["loss"] == pytest.approx(summary["loss"], abs=1e-5)
+    for stream, reading in summary["heldout"].items():
+        assert alone["heldout"][stream]["bits_per_byte"] == pytest.approx(reading["bits_per_byte"], rel=1e-5)
+    state = read_state(moved.out.local_path(f"{CHECKPOINTS}/step-00000030"))
+    assert state["identity"] == {"recipe": state["identity"]["recipe"], "tokenizer": "k", "tokens": "t"}
+    assert state["vocab_size"] == VOCAB
+
+
+def test_a_fault_that_a_restart_cannot_cure_is_not_retried(ray_session: None, context: Make, tmp_path: Path) -> None:
+    wrong = context("wrong", resources=Resources(workers=1, cpus_per_worker=1))
+    wanted = replace(slow_job(tmp_path, wrong), vocab_size=VOCAB + 1)
+    with pytest.raises(WorkError, match="vocab"):
+        train_on_ray(wanted, wrong)
+    starts = [line for line in read_metrics(wrong.out.local_path(METRICS)) if line.get("event") in ("start", "resumed")]
+    assert len(starts) == 1
+
+
+def test_requests_that_cannot_work_are_refused_before_anything_starts(ray_session: None, context: Make, stage_context: Make) -> None:
+    with pytest.raises(RequestError, match="asks for 3 workers with 1 CPU each and the cluster has 2"):
+        pretrain.run(context("many", resources=Resources(workers=3, cpus_per_worker=1)))
+    too_long = PretrainJobConfig(model=MODEL, pretrain=settings(seq_len=128))
+    with pytest.raises(RequestError, match="seq_len 128 exceeds"):
+        pretrain.run(context("long", config=too_long))
+    remote = replace(context("remote"), out=Folder("memory://fournil-test/pretrain"))
+    with pytest.raises(RequestError, match="mount it"):
+        pretrain.run(remote)
