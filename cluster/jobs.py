@@ -375,9 +375,7 @@ def _plain_errors(url: str) -> Iterator[None]:
         yield
     except AuthenticationError as error:
         raise RequestError(_token_advice(url, str(error))) from None
-    except requests.exceptions.HTTPError as error:
-        raise RequestError(f"{url} answers, but not like a Ray dashboard ({error}); give the head's, such as http://HEAD:8265") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (requests.exceptions.HTTPError, KeyError, TypeError, ValueError) as error:
         raise RequestError(f"{url} answers, but not like a Ray dashboard ({error!r}); give the head's, such as http://HEAD:8265") from None
     except (ConnectionError, requests.exceptions.RequestException):
         raise _NoAnswer(f"no Ray cluster answers at {url}; is its head up (`ray start --head`) and its dashboard reachable?") from None

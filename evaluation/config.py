@@ -8,7 +8,6 @@ from pydantic import Field
 
 from cluster.config import Section
 
-
 Task = Literal["bits_per_byte", "minimal_pairs", "translation", "answers"]
 
 

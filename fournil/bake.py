@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -18,7 +19,7 @@ from typing import Any
 
 from cluster.artifacts import Artifact, artifact_folder, commit_artifact, find_artifact, now, stage_hash
 from cluster.config import Section
-from cluster.errors import RequestError
+from cluster.errors import FournilError, RequestError, WorkError
 from cluster.progress import Reporter, format_seconds
 from cluster.stage import Resources, StageContext
 from cluster.storage import Folder, free_bytes
@@ -155,9 +156,10 @@ def _make_all(planned: list[PlannedStage], recipe: Recipe, run: Run, address: st
     reporter.say(f"bake {run.name}: {len(planned)} stages, {len(planned) - len(missing)} kept from before, storage {run.storage}")
     finished = {item.stage.name: item.artifact for item in planned if item.artifact is not None}
     if missing:
-        from cluster.session import connect
+        from cluster.session import check_shared, connect
 
         reporter.say(f"  engine logs: {logs}, Ray's own: {connect(address)}")
+        check_shared(run.storage)
     for number, item in enumerate(planned, start=1):
         title = f"[{number:>2}/{len(planned)}] {item.stage.name:<12} {item.hash}"
         if item.artifact is not None:
@@ -168,6 +170,8 @@ def _make_all(planned: list[PlannedStage], recipe: Recipe, run: Run, address: st
         item.artifact = finished[item.stage.name] = _make(item, recipe, run.storage, finished, reporter, logs)
         seconds = format_seconds(item.artifact.manifest["seconds"])
         reporter.say(f"{title}  done in {seconds}{_headline(item.artifact)}")
+        for warning in item.artifact.metrics.get("warnings", ()):
+            reporter.say(f"  note: {warning}")
 
 
 def _make(item: PlannedStage, recipe: Recipe, storage: Folder, finished: dict[str, Artifact], reporter: Reporter, logs: Path) -> Artifact:
@@ -180,7 +184,7 @@ def _make(item: PlannedStage, recipe: Recipe, storage: Folder, finished: dict[st
     resources = Resources(**asked.model_dump()) if asked else Resources()
     out = artifact_folder(storage, stage.name, item.hash)
     with reporter.stage(stage.name) as progress:
-        metrics = stage.load().run(StageContext(stage.name, item.config, inputs, out, progress, scratch, logs, resources))
+        metrics = _run_stage(stage, StageContext(stage.name, item.config, inputs, out, progress, scratch, logs, resources))
     artifact = commit_artifact(
         storage,
         stage.name,
@@ -194,6 +198,28 @@ def _make(item: PlannedStage, recipe: Recipe, storage: Folder, finished: dict[st
     )
     shutil.rmtree(scratch, ignore_errors=True)
     return artifact
+
+
+def _run_stage(stage: Stage, context: StageContext) -> dict[str, Any]:
+    """The stage's metrics; whatever fails ends as one line, its traceback in the logs."""
+    try:
+        return stage.load().run(context)
+    except Exception as error:
+        if (known := known_error(error)) is not None:
+            raise known from error
+        log = context.logs / f"{stage.name}-error.log"
+        log.write_text(traceback.format_exc(), encoding="utf-8")
+        reason = (str(error).strip().splitlines() or [""])[-1]
+        raise WorkError(f"stage {stage.name} failed ({type(error).__name__}: {reason[:200]}); see {log}") from error
+
+
+def known_error(error: BaseException | None) -> FournilError | None:
+    """The Fournil error in a chain of causes: Ray wraps what a task raised."""
+    while error is not None:
+        if isinstance(error, FournilError):
+            return error
+        error = getattr(error, "cause", None) or error.__cause__
+    return None
 
 
 def _check_disk(stage: Stage, inputs: dict[str, Artifact], storage: Folder) -> None:

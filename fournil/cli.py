@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -78,15 +79,14 @@ def submit(
 
     checked = load_recipe(recipe, set_ or ())
     extra = [*(f"--set={item}" for item in set_ or ()), *([f"--until={until}"] if until else []), *([f"--run={run}"] if run else [])]
-    job = jobs.submit(address, recipe.read_text(encoding="utf-8"), checked.name, str(open_storage(storage)), extra)
-    console.print(f"job {job} submitted to {address}", markup=False)
+    job = jobs.submit(address, recipe.read_text(encoding="utf-8"), checked.name, str(open_storage(storage)), extra, _say)
     if detach:
-        console.print(f"follow it with `fournil logs {job} --address {address} --follow`", markup=False)
+        _say(f"follow it with `fournil logs {job} --address {address} --follow`")
         return
-    status = jobs.follow(address, job, lambda line: console.print(line, markup=False))
-    console.print(f"job {job}: {status}", markup=False)
-    if status != "SUCCEEDED":
-        raise typer.Exit(1)
+    if jobs.follow(address, job, _say) in ("RUNNING", "PENDING"):
+        return
+    jobs.check_job(jobs.describe_job(address, job), address)
+    _say(f"job {job}: done")
 
 
 @app.command()
@@ -106,8 +106,9 @@ def status(
         from cluster import jobs
 
         if run is None:
-            raise RequestError("name the job: fournil status JOB --address http://HEAD:8265")
-        _print({"job": run, "status": jobs.job_status(address, run)}, as_json)
+            _print_rows([asdict(job) for job in jobs.list_jobs(address)], as_json, empty=f"no jobs on {address}")
+        else:
+            _print(asdict(jobs.describe_job(address, run)), as_json)
         return
     if run is None:
         runs(storage=storage, as_json=as_json)
@@ -154,7 +155,7 @@ def logs(
         from cluster import jobs
 
         if follow:
-            jobs.follow(address, run, lambda line: console.print(line, markup=False))
+            jobs.follow(address, run, _say)
         else:
             console.print(jobs.job_logs(address, run), markup=False, end="")
         return
@@ -170,7 +171,7 @@ def logs(
         console.print(main_log.read_text(encoding="utf-8"), markup=False, end="")
     for path in files:
         if path != main_log:
-            console.print(f"log: {path} ({path.stat().st_size:,} bytes)", markup=False)
+            _say(f"log: {path} ({path.stat().st_size:,} bytes)")
 
 
 @app.command()
@@ -182,8 +183,7 @@ def stop(run: RunArgument, storage: StorageOption = None, address: JobAddressOpt
     if address is not None:
         from cluster import jobs
 
-        jobs.stop_job(address, run)
-        console.print(f"job {run} stopped", markup=False)
+        _say(f"job {run} stopped" if jobs.stop_job(address, run) else f"job {run} had ended already")
         return
     from fournil.runs import Run, open_storage
 
@@ -191,7 +191,7 @@ def stop(run: RunArgument, storage: StorageOption = None, address: JobAddressOpt
     if process is None:
         raise RequestError(f"run {run!r} is not being baked on this host")
     os.kill(process, signal.SIGTERM)
-    console.print(f"run {run}: asked process {process} to stop", markup=False)
+    _say(f"run {run}: asked process {process} to stop")
 
 
 @app.command()
@@ -206,7 +206,7 @@ def report(run: RunArgument, storage: StorageOption = None) -> None:
     place.read()
     if not place.folder.exists("report/index.html"):
         raise RequestError(f"run {run!r} has no report yet; finish it with `fournil bake`")
-    console.print(place.report_path, markup=False)
+    _say(place.report_path)
 
 
 @app.command()
@@ -231,7 +231,7 @@ def why(
         typer.echo(json.dumps(events, ensure_ascii=False, indent=1, default=str))
         return
     for event in story:
-        console.print(f"{event.step:<14} {event.what}", markup=False)
+        _say(f"{event.step:<14} {event.what}")
 
 
 @app.command()
@@ -263,7 +263,7 @@ def serve(
     """
     from fournil.endpoint import serve_target
 
-    serve_target(target, storage, port=port, host=host, questions=ask or [], say=lambda line: console.print(line, markup=False))
+    serve_target(target, storage, port=port, host=host, questions=ask or [], say=_say)
 
 
 @app.command()
@@ -301,21 +301,25 @@ def evaluate(
     _print_rows(rows, as_json, empty="nothing was measured")
 
 
+def _say(line: str) -> None:
+    console.print(line, markup=False)
+
+
 def _print(values: dict[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(values, ensure_ascii=False, indent=1, default=str))
         return
     for key, value in values.items():
         if isinstance(value, dict):
-            console.print(f"{key}:", markup=False)
+            _say(f"{key}:")
             for inner, text in value.items():
-                console.print(f"  {inner:<24} {text}", markup=False)
+                _say(f"  {inner:<24} {text}")
         elif isinstance(value, list):
-            console.print(f"{key}:", markup=False)
+            _say(f"{key}:")
             for text in value:
-                console.print(f"  {text}", markup=False)
+                _say(f"  {text}")
         elif value is not None:
-            console.print(f"{key:<26} {value}", markup=False)
+            _say(f"{key:<26} {value}")
 
 
 def _print_rows(rows: list[dict[str, Any]], as_json: bool, empty: str) -> None:
@@ -323,7 +327,7 @@ def _print_rows(rows: list[dict[str, Any]], as_json: bool, empty: str) -> None:
         typer.echo(json.dumps(rows, ensure_ascii=False, indent=1, default=str))
         return
     if not rows:
-        console.print(empty, markup=False)
+        _say(empty)
         return
     table = Table(box=None, pad_edge=False)
     for key in rows[0]:
@@ -344,20 +348,9 @@ def main() -> NoReturn:
         app()
     except KeyboardInterrupt:
         _fail("stopped; the same command goes on where it was", 1)
-    except Exception as error:
-        if (known := _known_error(error)) is None:
-            raise
-        _fail(str(known), known.exit_code)
+    except FournilError as error:
+        _fail(str(error), error.exit_code)
     sys.exit(0)
-
-
-def _known_error(error: BaseException | None) -> FournilError | None:
-    """The Fournil error in a chain of causes: Ray wraps what a task raised."""
-    while error is not None:
-        if isinstance(error, FournilError):
-            return error
-        error = getattr(error, "cause", None) or error.__cause__
-    return None
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -58,6 +58,8 @@ def run(context: StageContext) -> dict[str, Any]:
     documents = context.inputs["extract"].folder
     caps = {source: cap for source, cap in documents.read_json("caps.json").items() if cap.get("threshold") is not None}
     parts = [{"name": name} for name in part_names(documents, "documents")]
+    if not sum(documents.table_rows(f"documents/{part['name']}.parquet") for part in parts):
+        raise WorkError("extract found no documents; look at its ledger, then at the paths of the recipe's sources")
     receipts = map_parts(parts, ScorePart(documents, context.out, caps, config), context, cpus=context.resources.cpus_per_worker)
     totals = {key: sum(receipt[key] for receipt in receipts) for key in ("documents", "scored", "ledger_rows")}
     if totals["documents"] != totals["scored"] + totals["ledger_rows"]:

@@ -69,11 +69,6 @@ def encode_messages(tokenizer: Tokenizer, messages: Sequence[Mapping[str, str]])
     return ids, mask
 
 
-def generation_prompt(tokenizer: Tokenizer) -> list[int]:
-    """The ids that ask for the assistant's answer after `encode_messages`."""
-    return [_control_ids(tokenizer)[0], *encode_text(tokenizer, "assistant\n")]
-
-
 def _control_ids(tokenizer: Tokenizer) -> tuple[int, int]:
     start, end = tokenizer.token_to_id(IM_START), tokenizer.token_to_id(IM_END)
     if start is None or end is None:

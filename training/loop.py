@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -64,12 +65,13 @@ class Job:
 def train(job: Job) -> dict[str, Any]:
     """Run a job to its end, from its newest checkpoint if it has one, and return (and write) its summary."""
     with open_world(job.settings.precision, job.threads) as world, ThreadPoolExecutor(1) as reader:
-        run = _prepare(job, world)
-        while run.step < run.data.order.steps:
-            _step(run, reader)
-        if run.reader is not None:
-            run.reader.result()
-        return _finish(run)
+        # Checked first: everything else is written beside the checkpoints.
+        folder = checkpoint_folder(job.out)
+        with MetricsLog(job.out.local_path(METRICS), world.is_main) as log:
+            run = _prepare(job, world, folder, log)
+            while run.step < run.data.order.steps:
+                _step(run, reader)
+            return _finish(run)
 
 
 @dataclass
@@ -98,7 +100,7 @@ class _Run:
 
 @dataclass
 class _Meter:
-    """Sums since the last written line, and over the run."""
+    """Sums since the last written line, and over the run; without the first step, which compiles."""
 
     tokens: int = 0
     seconds: float = 0.0
@@ -117,11 +119,11 @@ class _Meter:
         self.tokens, self.seconds, self.waited = 0, 0.0, 0.0
 
 
-def _prepare(job: Job, world: World) -> _Run:
+def _prepare(job: Job, world: World, folder: Path, log: MetricsLog) -> _Run:
     """Model, optimizer and data, at the step that the newest checkpoint says."""
     began = time.perf_counter()
     settings = job.settings
-    checkpoints = Checkpoints(checkpoint_folder(job.out), world, settings.keep_checkpoints, job.attempt)
+    checkpoints = Checkpoints(folder, world, settings.keep_checkpoints, job.attempt)
     data = job.data()
     fault = compiler_fault(world.device) if settings.compile else None
     compiled = settings.compile and not any(world.gathered(fault is not None))
@@ -136,7 +138,6 @@ def _prepare(job: Job, world: World) -> _Run:
     facts, notes = checkpoints.load(model, optimizer, check)
     if facts is None and job.initial is not None:
         load_weights(model, checkpoint_folder(job.initial))
-    log = MetricsLog(job.out.local_path(METRICS), world.is_main)
     micro_rows = share(data.order.rows(0), 0, world.size, settings.micro_batch_tokens // settings.seq_len).shape[1]
     peak = world.total(matmul_peak(world.precision, world.device.type))[0]
     run = _Run(job, world, data, model, optimizer, checkpoints, log, micro_rows, compiled, peak)
@@ -183,7 +184,10 @@ def _step(run: _Run, reader: ThreadPoolExecutor) -> None:
     rate = learning_rate(run.step, run.data.order.steps, run.job.settings.optim)
     run.loss, norm = _update(run, batches, valid, rate)
     run.step, run.tokens = run.step + 1, run.tokens + valid
-    run.meter.add(valid, time.perf_counter() - began, waited)
+    if "first_step" in run.seconds:
+        run.meter.add(valid, time.perf_counter() - began, waited)
+    else:
+        run.seconds["first_step"] = time.perf_counter() - began
     _write_line(run, rate, norm)
     last = run.step == run.data.order.steps
     if run.step % run.job.settings.eval_every == 0 and not last:
@@ -237,7 +241,7 @@ def _write_line(run: _Run, rate: float, norm: float) -> None:
     meter, order, job = run.meter, run.data.order, run.job
     if (meter.seconds < LOG_SECONDS and run.step < order.steps) or not math.isfinite(run.loss):
         return
-    speed = meter.tokens / meter.seconds
+    speed = meter.tokens / meter.seconds if meter.seconds else None
     run.log.write(
         "train",
         run.step,
@@ -247,12 +251,18 @@ def _write_line(run: _Run, rate: float, norm: float) -> None:
         loss=run.loss,
         lr=rate,
         grad_norm=norm,
-        tokens_per_s=round(speed, 1),
-        flops_share=round(speed * flops_per_token(job.model, job.vocab_size, job.settings.seq_len) / run.peak, 4),
-        data_wait=round(meter.waited / meter.seconds, 4),
+        tokens_per_s=speed and round(speed, 1),
+        flops_share=_flops_share(run, speed),
+        data_wait=meter.seconds and round(meter.waited / meter.seconds, 4),
         memory_mb=_memory_mb(run.world),
     )
     meter.restart()
+
+
+def _flops_share(run: _Run, speed: float | None) -> float | None:
+    """Share of the matmul peak measured at the start (all workers together) at `speed` tokens a second."""
+    needed = flops_per_token(run.job.model, run.job.vocab_size, run.job.settings.seq_len)
+    return None if speed is None else round(speed * needed / run.peak, 4)
 
 
 def _memory_mb(world: World) -> int:
@@ -323,7 +333,7 @@ def _finish(run: _Run) -> dict[str, Any]:
         "precision": run.world.precision,
         "compile": run.compiled,
         "tokens_per_s": speed and round(speed, 1),
-        "flops_share": speed and round(speed * flops_per_token(job.model, job.vocab_size, job.settings.seq_len) / run.peak, 4),
+        "flops_share": _flops_share(run, speed),
         "matmul_flops": run.peak,
         "memory_mb": _memory_mb(run.world),
         "seconds": {**{name: round(value, 2) for name, value in run.seconds.items()}, "train": round(meter.all_seconds, 2)},

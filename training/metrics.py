@@ -10,21 +10,31 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 METRICS = "metrics.jsonl"
 TAIL_BYTES = 1 << 14
 
 
 class MetricsLog:
-    """Appends lines on the main worker, nothing elsewhere."""
+    """Appends lines on the main worker, nothing elsewhere. `rewind` opens it."""
 
     def __init__(self, path: Path, is_main: bool) -> None:
         self.path, self.is_main = path, is_main
+        self._out: TextIO | None = None
+
+    def __enter__(self) -> MetricsLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._out is not None:
+            self._out.close()
 
     def rewind(self, step: int) -> None:
-        """Forget what an interrupted run wrote after `step`. The new file replaces the old one, so a process that still
-        holds the old one writes into nothing."""
+        """Forget what an interrupted run wrote after `step`, and open the log.
+
+        The new file replaces the old one, so what is left of a run whose driver was killed writes into nothing.
+        """
         if not self.is_main:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,11 +42,11 @@ class MetricsLog:
         fresh = self.path.with_name(f".tmp-{os.getpid()}-{METRICS}")
         fresh.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
         fresh.replace(self.path)
+        self._out = self.path.open("a", encoding="utf-8", buffering=1)
 
     def write(self, kind: str, step: int, **values: Any) -> None:
-        if self.is_main:
-            with self.path.open("a", encoding="utf-8") as out:
-                out.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        if self._out is not None:
+            self._out.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
 
     def event(self, step: int, name: str, message: str, **values: Any) -> None:
         self.write("event", step, event=name, message=message, **values)

@@ -77,6 +77,7 @@ def identity(context: StageContext) -> dict[str, Any]:
 
 
 def check_context(positions: int, settings: LoopConfig) -> None:
+    """A `RequestError` when the model has no positions for rows as long as the recipe wants them."""
     if settings.seq_len > positions:
         raise RequestError(
             f"seq_len {settings.seq_len} is longer than model.max_position_embeddings {positions}; lower one or raise the other"

@@ -118,9 +118,14 @@ def _fit(job: Job, context: StageContext) -> dict[str, Any]:
 
 
 def _set_environment(resources: Resources) -> None:
-    """Ray Train reads these in the driver and passes them on: no chdir, no patched print, no metrics, and a quick poll
-    where few workers make it cheap (a restart or the end is noticed sooner)."""
-    wanted = {"RAY_CHDIR_TO_TRIAL_DIR": "0", "RAY_TRAIN_ENABLE_PRINT_PATCH": "0", "RAY_TRAIN_METRICS_ENABLED": "0"}
+    """Ray Train reads these in the driver and passes them on: no chdir, no patched print, no metrics, time for workers to
+    start on a busy machine, and a quick poll where few workers make it cheap (a death or the end is noticed sooner)."""
+    wanted = {
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+        "RAY_TRAIN_METRICS_ENABLED": "0",
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
+    }
     if resources.workers <= QUICK_POLL_WORKERS:
         wanted["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.25"
     for name, value in wanted.items():

@@ -1,7 +1,8 @@
 """The shape of one figure in `results.json`.
 
 `results.json` is `{"models": {role: {...}}, "results": [Result, ...], "answers": [{"model", "lang", "question", "answer"}],
-"skipped": [{"model", "task", "reason"}]}`; a role is `base` (the pretrained model), `chat` (the fine-tuned one) or `model` (a folder or URL given by hand).
+"skipped": [{"model", "task", "reason"}]}`; a role is `base` (the pretrained model), `chat` (the fine-tuned one) or
+`model` (a folder or URL given by hand).
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from pipelines.sources.globs import matches
 
 def resolve(source: HubSource) -> dict[str, Any]:
     """The commit that `revision` stands for and the wanted files in it: {dataset, commit, files}. Asks the hub."""
-    import httpx
+    from httpx2 import HTTPError
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
@@ -26,7 +26,7 @@ def resolve(source: HubSource) -> dict[str, Any]:
         info = HfApi(endpoint=endpoint()).dataset_info(source.dataset, revision=source.revision)
     except (HfHubHTTPError, HFValidationError) as error:
         raise RequestError(f"{where} cannot be had from the hub ({_first_line(error)}); {advice}") from None
-    except (httpx.HTTPError, OfflineModeIsEnabled, OSError) as error:
+    except (HTTPError, OfflineModeIsEnabled, OSError) as error:
         raise RequestError(f"{where}: the hub cannot be reached ({_first_line(error)}); {advice}") from None
     files = sorted(item.rfilename for item in info.siblings or [] if matches(item.rfilename, source.files))
     if not files:
@@ -42,9 +42,8 @@ class HubDownload:
     endpoint: str | None
 
     def __call__(self, part: dict[str, Any]) -> dict[str, Any]:
-        import httpx
+        from httpx2 import HTTPError
         from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import HfHubHTTPError
 
         from pipelines.sources.apt import sha256_of
 
@@ -58,10 +57,10 @@ class HubDownload:
                     local_dir=scratch,
                     endpoint=self.endpoint,
                 )
-            except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+            except (HTTPError, OSError) as error:
                 raise WorkError(f"{part['dataset']}/{part['file']} could not be downloaded ({_first_line(error)}); run again") from None
-            self.files.add_file(part["to"], Path(path))
-            return {"to": part["to"], "bytes": Path(path).stat().st_size, "sha256": sha256_of(Path(path))}
+            self.files.add_file(part["path"], Path(path))
+            return {"bytes": Path(path).stat().st_size, "sha256": sha256_of(Path(path))}
 
 
 def endpoint() -> str | None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 BIN = Path(sys.executable).parent
 OBJECT_STORE_BYTES = 200_000_000
-RAY_START_SECONDS = 90
+RAY_START_SECONDS = 180
 STOP_SECONDS = 20
 
 

@@ -71,6 +71,10 @@ def faulty_parts(documents: int = 40) -> dict[str, list[Row]]:
     rows += [document("pages", "fr", prose("en", 62_000), prose("en", 62_000))]
     url = {"url": "https://example.org/page"}
     rows += [document("livre", "fr", prose("fr", 63_000 + n)) | url | {"date": f"2024-0{n + 1}-01"} for n in range(3)]
+    rows += [document("modele", "fr", f"{prose('fr', 7, count=12)}\n\n{prose('fr', 64_000 + n, count=12)}") for n in range(60)]
+    for row in rows:
+        if row["source"] in ("livre", "book"):
+            row["page"] = f"page-{int(row['id'][:4], 16) % 50}"
     rows.sort(key=lambda row: (row["id"], row["url"]))
     return {f"part-{number}": rows[number::8] for number in range(8)}
 

@@ -26,9 +26,13 @@ def test_bytes_depend_on_rows_not_on_how_they_were_cut(storage):
 
 
 def test_an_exception_leaves_nothing(storage):
-    with pytest.raises(ZeroDivisionError), PartWriter(storage, "x/broken.parquet", SCHEMA) as writer:
-        writer.write(rows(0, 5))
-        raise ZeroDivisionError
+    def write_a_part_of_it() -> None:
+        with PartWriter(storage, "x/broken.parquet", SCHEMA) as writer:
+            writer.write(rows(0, 5))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_a_part_of_it()
     assert storage.names() == []
     assert storage.filesystem.get_file_info(storage.at("x")).type.name == "Directory"
 

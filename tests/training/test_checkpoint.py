@@ -54,7 +54,7 @@ def saved(folder: Path, world: World, steps: tuple[int, ...], keep: int = 9) -> 
 
 def loaded(folder: Path, world: World) -> tuple[dict[str, Any] | None, list[str], Llama, torch.optim.Optimizer]:
     model, optimizer = made(world, seed=2)
-    facts, notes = Checkpoints(folder, world, 9, "b").load(model, optimizer, lambda facts: None)
+    facts, notes = Checkpoints(folder, world, 9, "b").load(model, optimizer, lambda _: None)
     return facts, notes, model, optimizer
 
 

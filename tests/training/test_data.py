@@ -143,7 +143,7 @@ def test_fingerprint_notices_other_data_and_names_it(tmp_path: Path) -> None:
     changed = bytearray(shard.read_bytes())
     changed[0] ^= 1
     shard.write_bytes(changed)
-    with pytest.raises(WorkError, match="other data .*content"):
+    with pytest.raises(WorkError, match=r"other data .*content"):
         opened(folder).fingerprint.check(saved)
 
 

@@ -125,7 +125,7 @@ def test_another_recipe_or_other_data_is_not_resumed(tmp_path: Path) -> None:
 
 def test_ten_steps_without_a_finite_loss_stop_the_run(tmp_path: Path) -> None:
     config = settings(optim=OptimConfig(learning_rate=1e30, grad_clip=1e30, warmup_ratio=0))
-    with pytest.raises(WorkError, match="10 steps in a row had no finite loss.*lower optim.learning_rate"):
+    with pytest.raises(WorkError, match=r"10 steps in a row had no finite loss.*lower optim.learning_rate"):
         train(job(tmp_path, "run", config))
     skipped = [line for line in lines(tmp_path, "run", "event") if line["event"] == "skipped"]
     assert len(skipped) == 10

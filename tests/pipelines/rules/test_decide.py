@@ -4,8 +4,9 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.config import CleanConfig
-from pipelines.rules.decide import decide
+from pipelines.rules.decide import SIGNALS, decide
 from pipelines.rules.gopher import COLUMNS
+from pipelines.score import signals_schema
 
 GOOD = dict(zip(COLUMNS, (100, 5.0, 0, 0, 0, 0, 0.95, 6), strict=True))
 
@@ -13,7 +14,8 @@ GOOD = dict(zip(COLUMNS, (100, 5.0, 0, 0, 0, 0, 0.95, 6), strict=True))
 def signals(*rows: dict) -> pa.Table:
     blank = {"lang": "fr", "stream": "fr", "langid": "fr", "declared_score": 0.9, "translation_lang": None, "translation_langid": None}
     blank |= {"translation_declared_score": None, "identical_sides": 0.0, "length_ratio": 0.0} | GOOD
-    return pa.Table.from_pylist([blank | row for row in rows])
+    schema = pa.schema([field for field in signals_schema(8) if field.name in SIGNALS])
+    return pa.Table.from_pylist([blank | row for row in rows], schema=schema)
 
 
 PARALLEL = {

@@ -34,14 +34,14 @@ GOLDEN = [
     ("too_few_words", "en", "the baker of the village and the miller " * 6, 48.0),
     ("too_few_words", "fr", "le pain " * 24, 48.0),
     ("too_many_words", "en", "the art of bread " * 25_001, 100_004.0),
-    ("words_too_short", "en", GOOD["en"] + "a b " * 200, (4 * 65 - 0 + 400) / (4 * 18 + 400)),
+    ("words_too_short", "en", GOOD["en"] + "a b " * 200, (4 * 63 + 400) / (4 * 19 + 400)),
     ("words_too_long", "en", "the bread with " * 4 + "incomprehensibilities " * 60, (4 * 12 + 21 * 60) / 72),
     ("words_too_long", "fr", "le pain de la " * 4 + "anticonstitutionnellement " * 60, (4 * 10 + 25 * 60) / 76),
-    ("too_many_hashes", "en", GOOD["en"] + "# " * 8, 8 / 72),
-    ("too_many_ellipses", "en", GOOD["en"] + "... … " * 4, 8 / 72),
+    ("too_many_hashes", "en", GOOD["en"] + "# " * 8, 8 / 76),
+    ("too_many_ellipses", "en", GOOD["en"] + "... … " * 4, 8 / 76),
     ("too_many_bullet_lines", "fr", "\n".join(f"- {GOOD['fr'][:80]}" for _ in range(11)) + "\n\nfin", 11 / 12),
     ("too_many_ellipsis_lines", "en", "\n".join([GOOD["en"][:82] + "..."] * 2 + [GOOD["en"]] * 3), 0.4),
-    ("too_few_alphabetic_words", "en", GOOD["en"] + "12 2024 " * 10, 72 / 92),
+    ("too_few_alphabetic_words", "en", GOOD["en"] + "12 2024 " * 10, 76 / 96),
     ("too_few_alphabetic_words", "fr", GOOD["fr"] + "12 2024 " * 8, 64 / 80),
     ("too_few_stop_words", "en", "bread flour water salt leaven oven baker the miller mill " * 6, 1.0),
     ("too_few_stop_words", "fr", "pain farine eau sel levain four boulanger meunier moulin le " * 6, 1.0),
@@ -61,9 +61,11 @@ def test_thresholds_themselves_pass():
 
 
 def test_french_keeps_what_english_settings_would_drop():
-    long_words = "le boulangerissime de la constitutionnalité " * 15
-    found = scores(pa.array([long_words]), "fr", default_thresholds("fr").stop_words)["mean_word_length"][0]
-    assert 10 < found + 1 < 12
+    long_words = "le constitutionnalisme et la radiotélévision " * 15
+    assert failures(long_words, "fr") == {}
+    longer_words = "professionnellement constitutionnalisme et la " * 15
+    assert failures(longer_words, "fr") == {}
+    assert failures(longer_words, "en")["words_too_long"] == (19 + 19 + 2 + 2) / 4
     english, french = default_thresholds("en"), default_thresholds("fr")
     assert (english.min_mean_word_length, english.max_mean_word_length, english.min_alphabetic_words) == (3, 10, 0.8)
     assert (french.min_mean_word_length, french.max_mean_word_length, french.min_alphabetic_words) == (2, 11, 0.812)

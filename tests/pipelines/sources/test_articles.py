@@ -48,7 +48,8 @@ def test_wordnet_article_in_words() -> None:
 def test_littre_article_keeps_senses_and_drops_sections() -> None:
     article = (
         "<i><small>(pin) s. m.</small></i>\n\n<b>1°</b> Aliment. \n"
-        '<span foreground="#0000CD">Le pain blanc</span>, <span foreground="#B22222">MOL.</span>, <span foreground="#556B2F">Av. I.</span>.\n\n'
+        '<span foreground="#0000CD">Le pain blanc</span>, <span foreground="#B22222">MOL.</span>, '
+        '<span foreground="#556B2F">Av. I.</span>.\n\n'
         "<b><big>REMARQUE</big></b>\n\n    On dit &lt;mie&gt;.\n\n<b><big>HISTORIQUE</big></b>\n\n    XIe s. pan\n"
     )
     headword, text = pango_article(article, ("PAIN.1", "PAIN"), ("HISTORIQUE",))

@@ -105,7 +105,7 @@ def mutated(draw: st.DrawFn, data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("case", CASES)
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(data=st.data())
 def test_damaged_files_give_documents_or_ledger_rows(case: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     wanted, files = CASES[case]

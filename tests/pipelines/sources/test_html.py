@@ -4,7 +4,8 @@ from pathlib import Path
 
 from tests.pipelines.sources.builders import deb_bytes, read, source, write_all
 
-FAQ = """<html><body><h1>Chapitre 1. Questions</h1><p>Avant.</p><h2>1.1. Qu'est-ce que le levain ?</h2><p>De la farine.</p><ul><li>Et de l'eau.</li></ul>
+FAQ = """<html><body><h1>Chapitre 1. Questions</h1><p>Avant.</p>
+<h2>1.1. Qu'est-ce que le levain ?</h2><p>De la farine.</p><ul><li>Et de l'eau.</li></ul>
 <h2>1.2. Un titre</h2><p>Du texte.</p><h2>1.3. Combien de temps?</h2></body></html>"""
 
 
