@@ -38,6 +38,7 @@ FREE_PORTS = range(20_000, 32_000)
 REPORT_SECONDS = 5.0
 POLL_SECONDS = 0.2
 HEALTH_CHECK_SECONDS = 10.0
+HEALTH_PERIOD_SECONDS = 3.0
 HEALTH_TIMEOUT_SECONDS = 60.0
 STOP_WAIT_SECONDS = 0.5
 STOP_TIMEOUT_SECONDS = 10.0
@@ -251,6 +252,7 @@ def _llm_config(model_folder: str, config: ServeConfig, environment: dict[str, s
             "max_ongoing_requests": config.max_ongoing_requests,
             "max_queued_requests": config.max_queued_requests,
             "max_constructor_retry_count": 1,
+            "health_check_period_s": HEALTH_PERIOD_SECONDS,
             "health_check_timeout_s": HEALTH_TIMEOUT_SECONDS,
             "ray_actor_options": {"num_cpus": 0},
             "graceful_shutdown_wait_loop_s": STOP_WAIT_SECONDS,

@@ -11,6 +11,9 @@ from cluster.config import Section
 LOSS_CHUNK_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 27}
 """Logits that the loss holds at once: 8 MiB in fp32, which stays in a CPU's cache, and 512 MiB, which keeps a GPU busy."""
 
+PRODUCTS_MAX_LENGTH = 1_024
+"""Longest rows for which attention on CPU keeps all its weights: 4,096 tokens, 16 heads and 24 blocks of them are 3 GiB in bf16."""
+
 
 class TokenizerConfig(Section):
     """Byte-level BPE fitted on a sample with the given byte share by stream."""

@@ -18,15 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from training.config import LOSS_CHUNK_ELEMENTS, ModelConfig
+from training.config import LOSS_CHUNK_ELEMENTS, PRODUCTS_MAX_LENGTH, ModelConfig
 
 IGNORE = -100
 """Target of a position that has no loss."""
 
-PRODUCTS_MAX_LENGTH = 1_024
-"""Longest rows for which attention on CPU keeps all its weights: 4,096 tokens, 16 heads and 24 blocks of them are 3 GiB in bf16."""
-
-Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+Attend = Callable[[Tensor, Tensor, Tensor, Any], Tensor]
 SoftmaxStep = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -84,13 +81,12 @@ class Decoder(nn.Module):
             raise ValueError(f"rows of {length} tokens do not fit max_position_embeddings {self.config.max_position_embeddings}")
         hidden = self.embed_tokens(tokens)
         cos, sin = self.rotary_cos[:length].to(hidden.dtype), self.rotary_sin[:length].to(hidden.dtype)
+        mask = None if segment_ids is None else segment_mask(segment_ids)
+        attend = attend_fused
         if hidden.device.type == "cpu" and hidden.dtype == torch.bfloat16 and length <= PRODUCTS_MAX_LENGTH:
-            allowed = causal_mask(length, hidden.device) if segment_ids is None else segment_mask(segment_ids)
+            allowed = causal_mask(length, hidden.device) if mask is None else mask
             mask = torch.zeros_like(allowed, dtype=hidden.dtype).masked_fill_(~allowed, float("-inf"))
             attend = attend_by_products
-        else:
-            mask = None if segment_ids is None else segment_mask(segment_ids)
-            attend = attend_fused
         for layer in self.layers:
             hidden = layer(hidden, cos, sin, mask, attend)
         return self.norm(hidden)
@@ -139,8 +135,8 @@ def attend_fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None, enable_gqa=grouped)
 
 
-def attend_by_products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """The same from plain products with all weights [B, H, T, T] in memory; `mask` is added to the scores.
+def attend_by_products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """The same from plain products with all weights [B, H, T, T] in memory; `mask` (0 or -inf) is added to the scores.
 
     For short rows in bf16 on CPU, where torch's fused kernel takes 2.5 times as long: its backward pass does not use the
     processor's bf16 products.
@@ -149,7 +145,7 @@ def attend_by_products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor |
     groups = key.shape[1]
     stacked = (query * width**-0.5).reshape(batch * groups, heads // groups * length, width)
     scores = torch.bmm(stacked, key.reshape(batch * groups, length, width).transpose(1, 2)).view(batch, heads, length, length)
-    weights = torch.softmax(scores if mask is None else scores + mask, dim=-1)
+    weights = torch.softmax(scores + mask, dim=-1)
     mixed = torch.bmm(weights.view(batch * groups, -1, length), value.reshape(batch * groups, length, width))
     return mixed.view(batch, heads, length, width)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from training.config import LOSS_CHUNK_ELEMENTS, LoopConfig, ModelConfig
+from training.config import LOSS_CHUNK_ELEMENTS, PRODUCTS_MAX_LENGTH, LoopConfig, ModelConfig
 from training.flops import flops_per_token, parameter_count
 
 CHINCHILLA_TOKENS_PER_PARAMETER = 20.0
@@ -86,7 +86,7 @@ def plan_training(
         flops_6nd=6.0 * parameters * tokens,
         flops_palm=tokens * flops_per_token(model, vocab_size, loop.seq_len),
         flops_causal=tokens * flops_per_token(model, vocab_size, loop.seq_len, causal=True),
-        memory=worker_memory(model, vocab_size, loop.micro_batch_tokens, workers=workers, precision=precision, device=device),
+        memory=worker_memory(model, vocab_size, loop, workers=workers, precision=precision, device=device),
     )
 
 
@@ -113,7 +113,7 @@ def plan_rows(plan: TrainingPlan) -> list[PlanRow]:
 def worker_memory(
     model: ModelConfig,
     vocab_size: int,
-    micro_batch_tokens: int,
+    loop: LoopConfig,
     *,
     workers: int,
     precision: Literal["bf16", "fp32"],
@@ -126,23 +126,26 @@ def worker_memory(
     shard = -(-parameters // workers)
     width = 2 if precision == "bf16" else 4
     gathered = width * (outside + 2 * block) + width * (outside + block)
-    activations = activation_bytes(model, vocab_size, micro_batch_tokens, precision=precision, device=device)
+    activations = activation_bytes(model, vocab_size, loop, precision=precision, device=device)
     return WorkerMemory(weights=4 * shard, gradients=4 * shard, optimizer=8 * shard, gathered=gathered, activations=activations)
 
 
 def activation_bytes(
-    model: ModelConfig, vocab_size: int, tokens: int, *, precision: Literal["bf16", "fp32"], device: Literal["cpu", "cuda"]
+    model: ModelConfig, vocab_size: int, loop: LoopConfig, *, precision: Literal["bf16", "fp32"], device: Literal["cpu", "cuda"]
 ) -> int:
-    """Bytes that the backward pass of `tokens` tokens needs (eager, no recomputation), and the loss's chunk of logits.
+    """Bytes that the backward pass of a micro-batch needs (eager, no recomputation), and the loss's chunk of logits.
 
     By token and block: each norm keeps its input in fp32, its normalised input and its output; attention q, k, v, its
-    output and a log-sum (fp32) by head; SwiGLU the gate before and after SiLU, the other half, and their product.
+    output, and a log-sum (fp32) by head or, from plain products, all weights; SwiGLU the gate before and after SiLU, the
+    other half, and their product.
     """
     width = 2 if precision == "bf16" else 4
-    hidden, ffn = model.hidden_size, model.intermediate_size
-    kv = hidden // model.num_attention_heads * model.num_key_value_heads
+    hidden, ffn, heads, tokens = model.hidden_size, model.intermediate_size, model.num_attention_heads, loop.micro_batch_tokens
+    kv = hidden // heads * model.num_key_value_heads
     norm = (4 + 2 * width) * hidden
-    block = 2 * norm + width * (2 * hidden + 2 * kv) + 4 * model.num_attention_heads + 4 * width * ffn
+    products = device == "cpu" and precision == "bf16" and loop.seq_len <= PRODUCTS_MAX_LENGTH
+    weights = width * heads * loop.seq_len if products else 4 * heads
+    block = 2 * norm + width * (2 * hidden + 2 * kv) + weights + 4 * width * ffn
     head = norm + width * hidden
     chunk = min(LOSS_CHUNK_ELEMENTS[device], tokens * vocab_size)
     return tokens * (model.num_hidden_layers * block + head) + chunk * (4 + 2 * width)

@@ -11,7 +11,17 @@ from torch import Tensor
 
 from training.config import LOSS_CHUNK_ELEMENTS, ModelConfig
 from training.export import huggingface_config
-from training.model import IGNORE, Llama, compile_model, init_weights, linear_cross_entropy, rotary_tables
+from training.model import (
+    IGNORE,
+    Llama,
+    attend_by_products,
+    attend_fused,
+    compile_model,
+    init_weights,
+    linear_cross_entropy,
+    rotary_tables,
+    segment_mask,
+)
 
 VOCAB = 331
 
@@ -131,6 +141,19 @@ def test_one_segment_equals_plain_causal_attention() -> None:
     torch.testing.assert_close(model(tokens, targets, torch.zeros_like(tokens)), model(tokens, targets))
 
 
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_both_ways_of_attention_agree(kv_heads: int) -> None:
+    generator = torch.Generator().manual_seed(4)
+    shapes = ((2, 4, 10, 8), (2, kv_heads, 10, 8), (2, kv_heads, 10, 8))
+    query, key, value = (torch.randn(shape, generator=generator, requires_grad=True) for shape in shapes)
+    allowed = segment_mask(torch.tensor([[0] * 4 + [1] * 6, [5] * 10]))
+    added = torch.zeros(allowed.shape).masked_fill(~allowed, float("-inf"))
+    fused, products = attend_fused(query, key, value, allowed), attend_by_products(query, key, value, added)
+    torch.testing.assert_close(products, fused)
+    wanted = torch.autograd.grad(fused.square().sum(), (query, key, value))
+    torch.testing.assert_close(torch.autograd.grad(products.square().sum(), (query, key, value)), wanted)
+
+
 def test_later_tokens_do_not_change_earlier_logits() -> None:
     model = model_of(config())
     tokens, _ = batch()
@@ -201,9 +224,9 @@ def test_matrices_that_write_to_the_residual_stream_start_smaller() -> None:
     model = Llama(config(hidden_size=128, intermediate_size=256, num_hidden_layers=8, initializer_range=0.02), VOCAB)
     init_weights(model, 0)
     first: Any = model.model.layers[0]
-    assert float(first.self_attn.q_proj.weight.std()) == pytest.approx(0.02, rel=0.05)
+    assert first.self_attn.q_proj.weight.std().item() == pytest.approx(0.02, rel=0.05)
     for matrix in (first.self_attn.o_proj, first.mlp.down_proj):
-        assert float(matrix.weight.std()) == pytest.approx(0.02 / 4, rel=0.05)
+        assert matrix.weight.std().item() == pytest.approx(0.02 / 4, rel=0.05)
     assert bool((model.model.norm.weight == 1).all())
 
 

@@ -37,7 +37,8 @@ def test_rows_print_every_part_of_the_memory() -> None:
 
 def test_more_workers_share_weights_but_not_activations() -> None:
     config, vocab_size = PRESETS["croissant-1b"]
-    one, eight = (worker_memory(config, vocab_size, 8_192, workers=workers, precision="bf16", device="cuda") for workers in (1, 8))
+    loop = LoopConfig(seq_len=2_048, batch_tokens=65_536, micro_batch_tokens=8_192)
+    one, eight = (worker_memory(config, vocab_size, loop, workers=workers, precision="bf16", device="cuda") for workers in (1, 8))
     assert eight.weights == pytest.approx(one.weights / 8, rel=1e-6)
     assert (eight.activations, eight.gathered) == (one.activations, one.gathered)
 
@@ -59,6 +60,7 @@ def test_activations_are_what_autograd_keeps(precision: Literal["bf16", "fp32"],
             kept[storage.data_ptr()] = storage
         return tensor
 
+    loop = LoopConfig(seq_len=128, batch_tokens=512, micro_batch_tokens=512)
     tokens = torch.zeros(4, 128, dtype=torch.long)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = model(tokens, tokens)
@@ -67,5 +69,5 @@ def test_activations_are_what_autograd_keeps(precision: Literal["bf16", "fp32"],
     rest = 512 * 128 * width + 2 * 128 * 32 * width + tokens.numel() * 8
     found = sum(storage.nbytes() for storage in kept.values()) - rest
     chunk = min(LOSS_CHUNK_ELEMENTS["cpu"], tokens.numel() * 512) * (4 + 2 * width)
-    wanted = activation_bytes(config, 512, tokens.numel(), precision=precision, device="cpu") - chunk
+    wanted = activation_bytes(config, 512, loop, precision=precision, device="cpu") - chunk
     assert found == pytest.approx(wanted, rel=0.05)
