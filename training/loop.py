@@ -239,7 +239,7 @@ def _update(run: _Run, batches: list[tuple[Tensor, Tensor, Tensor | None]], vali
 def _write_line(run: _Run, rate: float, norm: float) -> None:
     """A line of metrics once there is a second of work to speak of, and at the end."""
     meter, order, job = run.meter, run.data.order, run.job
-    if (meter.seconds < LOG_SECONDS and run.step < order.steps) or not math.isfinite(run.loss):
+    if (meter.seconds < LOG_SECONDS and run.step < order.steps) or not math.isfinite(run.loss + norm):
         return
     speed = meter.tokens / meter.seconds if meter.seconds else None
     run.log.write(

@@ -19,4 +19,5 @@ def keep_freed_memory() -> bool:
     if not hasattr(library, "gnu_get_libc_version"):
         return False
     settings = {_ARENA_MAX: 1, _MMAP_MAX: 0, _TOP_PAD: 64 << 20, _TRIM_THRESHOLD: (1 << 31) - 1}
-    return all([library.mallopt(parameter, value) == 1 for parameter, value in settings.items()])
+    accepted = [library.mallopt(parameter, value) == 1 for parameter, value in settings.items()]
+    return all(accepted)

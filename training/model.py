@@ -65,6 +65,9 @@ class Llama(nn.Module):
 class Decoder(nn.Module):
     """Embedding, blocks and the last norm: tokens [B, T] to hidden states [B, T, D]."""
 
+    rotary_cos: Tensor
+    rotary_sin: Tensor
+
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
         super().__init__()
         self.config = config

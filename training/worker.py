@@ -119,30 +119,39 @@ def _fit(job: Job, context: StageContext) -> dict[str, Any]:
 
 def _set_environment(resources: Resources) -> None:
     """Ray Train reads these in the driver and passes them on: no chdir, no patched print, no metrics, time for workers to
-    start on a busy machine, and a quick poll where few workers make it cheap (a death or the end is noticed sooner)."""
+    start on a busy machine, no watch for preemption where nothing can be preempted, and a quick poll where few workers
+    make it cheap (a death or the end is noticed sooner)."""
     wanted = {
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
         "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
         "RAY_TRAIN_METRICS_ENABLED": "0",
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
     }
+    if _is_private_cluster():
+        wanted["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
     if resources.workers <= QUICK_POLL_WORKERS:
         wanted["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.25"
     for name, value in wanted.items():
         os.environ.setdefault(name, value)
 
 
+def _is_private_cluster() -> bool:
+    """Whether this process started its Ray cluster itself."""
+    from ray._private import worker
+
+    return worker._global_node is not None and worker._global_node.is_head()
+
+
 def _start_message(context: StageContext) -> str:
     """What is being waited for at first. A private cluster cannot grow, so asking it for more than it has is an error."""
     import ray
-    from ray._private import worker
 
     asked, there = context.resources, ray.cluster_resources()
     for kind, each in (("CPU", asked.cpus_per_worker), ("GPU", asked.gpus_per_worker)):
         have = there.get(kind, 0)
         if asked.workers * each > have:
             shortage = f"{context.stage} asks for {asked.workers} workers with {each:g} {kind} each and the cluster has {have:g}"
-            if worker._global_node is not None and worker._global_node.is_head():
+            if _is_private_cluster():
                 raise RequestError(f"{shortage}; lower resources.{context.stage} in the recipe")
             return f"waiting: {shortage}"
     return "starting workers"

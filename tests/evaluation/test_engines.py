@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from cluster.errors import RequestError
 from cluster.storage import Folder
 from evaluation.engines import HttpEngine, load_tokenizer, model_context
 from tests.evaluation.reference import TransformersEngine, ignore, model_of
-from tests.served import Served, free_port
+from tests.served import Served
 
 SEQUENCES = [[0, *range(20, 60)], [2, 30], [0, *range(100, 140)], *([0, n, n + 1] for n in range(20, 40))]
 
@@ -34,8 +35,10 @@ def test_endpoint_without_the_model(served: Served) -> None:
 
 
 def test_nobody_answers() -> None:
-    with pytest.raises(RequestError, match="nobody answers at"):
-        HttpEngine(f"http://127.0.0.1:{free_port()}")
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))  # bound, but nobody listens
+        with pytest.raises(RequestError, match="nobody answers at"):
+            HttpEngine(f"http://127.0.0.1:{bound.getsockname()[1]}")
 
 
 def test_special_tokens_of_a_chat_model(tiny_model: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -59,7 +59,8 @@ def test_transformers_loads_it_with_equal_logits(storage: Folder, tokenizer_fold
 
     model = model_of(tie_word_embeddings=tied)
     export_model(model.state_dict(), model.config, VOCAB, tokenizer_folder, storage, dtype=dtype)
-    loaded, info = AutoModelForCausalLM.from_pretrained(str(storage.local_path("export")), output_loading_info=True)
+    folder = str(storage.local_path("export"))
+    loaded, info = cast(Any, AutoModelForCausalLM).from_pretrained(folder, output_loading_info=True)
     assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert type(loaded).__name__ == "LlamaForCausalLM"
     assert loaded.dtype == getattr(torch, dtype)

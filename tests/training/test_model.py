@@ -54,7 +54,8 @@ def oracle_of(model: Llama) -> Any:
     """transformers' model with the same weights, loaded by name with nothing missing or left over."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    oracle = LlamaForCausalLM(LlamaConfig(**huggingface_config(model.config, VOCAB, "float32"))).to(next(model.parameters()).dtype)
+    oracle: Any = LlamaForCausalLM(LlamaConfig(**huggingface_config(model.config, VOCAB, "float32")))
+    oracle.to(next(model.parameters()).dtype)
     missing, unexpected = oracle.load_state_dict(model.state_dict(), strict=False)
     assert not unexpected
     assert set(missing) <= ({"lm_head.weight"} if model.config.tie_word_embeddings else set())
