@@ -24,6 +24,7 @@ from pipelines.mix import mix_table
 VERSION = "1"
 PAGE = "index.html"
 TEMPLATE = Path(__file__).with_name("report.html")
+FILES_SHOWN = 20
 LEDGER_STAGES = ("extract", "score", "clean")
 Artifacts = dict[str, Artifact]
 
@@ -293,23 +294,26 @@ def _result_table(results: list[dict[str, Any]]) -> Table:
 
 
 def _source_table(fetch: Artifact) -> Table:
-    """One row a package or local file group, as the manifest names them."""
-    rows = [
-        [
-            str(entry.get("source") or ", ".join(entry.get("sources", []))),
-            str(entry.get("package") or entry.get("path") or entry.get("dataset") or ""),
-            str(entry.get("version") or ""),
-            str(entry.get("license") or ""),
-            f"{entry.get('bytes', 0) / 1e6:.2f}",
-            str(entry.get("sha256") or "")[:16],
-        ]
-        for entry in _manifest_entries(fetch.folder.read_json("sources.json"))
-    ]
-    return Table(("source", "package or file", "version", "licence", "MB fetched", "SHA-256 (first 16)"), rows, frozenset({4}))
-
-
-def _manifest_entries(manifest: Any) -> list[dict[str, Any]]:
-    return manifest if isinstance(manifest, list) else manifest["entries"]
+    """One row for each package, list or file of each source."""
+    rows = []
+    for source in fetch.folder.read_json("sources.json")["sources"]:
+        found = [*source.get("packages", []), *source.get("lists", []), *source.get("files", [])]
+        for entry in found[:FILES_SHOWN]:
+            name = entry.get("package") or str(entry["path"]).rsplit("/", 1)[-1]
+            rows.append(
+                [
+                    source["name"],
+                    source["lang"],
+                    source["license"],
+                    name,
+                    entry.get("version", ""),
+                    f"{entry['bytes'] / 1e6:.2f}",
+                    str(entry.get("sha256", ""))[:16],
+                ]
+            )
+        if len(found) > FILES_SHOWN:
+            rows.append([source["name"], source["lang"], source["license"], f"and {len(found) - FILES_SHOWN:,} more", "", "", ""])
+    return Table(("source", "language", "licence", "package or file", "version", "MB", "SHA-256 (first 16)"), rows, frozenset({5}))
 
 
 def _stage_table(artifacts: Artifacts) -> Table:

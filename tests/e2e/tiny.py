@@ -36,8 +36,8 @@ def tiny_recipe(corpus: Path) -> dict[str, object]:
         "clean": {"languages": LANGUAGES, "heldout_share": 0.1},
         "tokenizer": {"vocab_size": 512, "sample_mb": 1},
         "model": {
-            "hidden_size": 32,
-            "intermediate_size": 64,
+            "hidden_size": 64,
+            "intermediate_size": 128,
             "num_hidden_layers": 2,
             "num_attention_heads": 2,
             "num_key_value_heads": 1,
