@@ -117,8 +117,9 @@ def prose(lang: str, seed: int, count: int = 8) -> str:
 def code(seed: int) -> str:
     """One small Python function."""
     chooser = random.Random(seed)
-    name, unit = chooser.choice(["weigh", "bake", "mix", "rest", "fold"]), chooser.randrange(2, 99)
-    return f'def {name}_{seed}(grams: int) -> int:\n    """Return grams after step {seed}."""\n    total = grams * {unit}\n    return total + {chooser.randrange(999)}\n'
+    name, unit, rest = chooser.choice(["weigh", "bake", "mix", "rest", "fold"]), chooser.randrange(2, 99), chooser.randrange(999)
+    head = f'def {name}_{seed}(grams: int) -> int:\n    """Return grams after step {seed}."""\n'
+    return f"{head}    total = grams * {unit}\n    return total + {rest}\n"
 
 
 def write_corpus(folder: Path, documents: int = 120, seed: int = 7) -> None:
