@@ -6,6 +6,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/pip --disable-pip-version-check
 
+# Run a long quiet command and say every few seconds how large the environment has grown.
+with_heartbeat = (while sleep 8; do echo "set-up: $$(du -sh $(VENV) | cut -f1) so far"; done) & beat=$$!; \
+  $(1); status=$$?; kill $$beat; exit $$status
+
 .PHONY: setup demo test check bench lock clean
 
 setup: $(READY)
@@ -17,10 +21,10 @@ $(READY): requirements.lock pyproject.toml
 	@echo "set-up: installing pinned packages into $(VENV) (about 5 GB, a few minutes, only this time)"
 	@$(PYTHON) -m venv $(VENV)
 	@# torch first and with its own dependencies: where only a CUDA build is offered it brings its libraries along.
-	@$(PIP) install --quiet --no-input torch==$$(sed -n 's/^torch==//p' requirements.lock) --constraint requirements.lock
+	@$(call with_heartbeat,$(PIP) install -qq --no-input torch==$$(sed -n 's/^torch==//p' requirements.lock) --constraint requirements.lock)
 	@echo "set-up: torch is in, now the other $$(grep -c == requirements.lock) packages"
-	@$(PIP) install --quiet --no-input --no-deps --requirement requirements.lock
-	@$(PIP) install --quiet --no-input --no-deps --editable .
+	@$(call with_heartbeat,$(PIP) install -qq --no-input --no-deps --requirement requirements.lock)
+	@$(call with_heartbeat,$(PIP) install -qq --no-input --no-deps --editable .)
 	@$(BIN)/python -m pipelines.langid --install
 	@touch $@
 	@echo "set-up: done"
