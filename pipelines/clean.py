@@ -143,4 +143,5 @@ def _finish(context: StageContext, extract: Artifact, scored: int, receipts: lis
     check_losses(funnel, config.max_source_loss)
     context.out.write_json("funnel.json", funnel)
     by_step = {total["step"]: total["documents_removed"] for total in funnel["totals"]}
-    return {"documents_in": scored, "kept": survivors, **totals, "removed": by_step}
+    headline = f"{survivors:,} of {scored:,} documents kept, {totals['heldout']:,} of them held out"
+    return {"headline": headline, "documents_in": scored, "kept": survivors, **totals, "removed": by_step}

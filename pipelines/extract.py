@@ -51,7 +51,8 @@ def run(context: StageContext) -> dict[str, Any]:
             totals[field] += receipt[field]
         totals["reasons"] = dict(sorted((Counter(totals["reasons"]) + Counter(receipt["reasons"])).items()))
     totals = {field: sum(entry[field] for entry in by_source.values()) for field in ("records_in", "documents", "ledger_rows", "bytes")}
-    return {**totals, "by_source": by_source}
+    headline = f"{totals['documents']:,} documents from {totals['records_in']:,} records, {totals['bytes'] / MB:.0f} MB of text"
+    return {"headline": headline, **totals, "by_source": by_source}
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,9 @@ def run(context: StageContext) -> dict[str, Any]:
     context.out.write_json("units.json", units)
     context.out.write_json("sources.json", _manifest(config.sources, packages, lists, downloads))
     total = sum(entry["bytes"] for entry in fetched)
-    return {"packages": len({entry["path"] for entry in packages.values()}), "bytes": total, "units": len(units), "by_source": by_source}
+    count = len({entry["path"] for entry in packages.values()})
+    headline = f"{count} packages, {len(units)} units to read, {total / 1e6:.0f} MB"
+    return {"headline": headline, "packages": count, "bytes": total, "units": len(units), "by_source": by_source}
 
 
 def _needs_apt(source: Source) -> bool:

@@ -41,7 +41,8 @@ def run(context: StageContext) -> dict[str, Any]:
         raise WorkError("no document survived cleaning; `fournil report` shows which rule removed them")
     mix = make_mix(counts, context.config)
     context.out.write_json(MIX, mix)
-    return {"streams": mix["streams"], "total": mix["total"], "dropped": mix["dropped"], "warnings": mix["warnings"]}
+    headline = ", ".join(f"{name} {100 * entry['share']:.0f} %" for name, entry in mix["streams"].items())
+    return {"headline": headline, "streams": mix["streams"], "total": mix["total"], "dropped": mix["dropped"], "warnings": mix["warnings"]}
 
 
 def corpus_parts(clean: Artifact, split: str) -> list[dict[str, Any]]:

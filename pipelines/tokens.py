@@ -310,8 +310,10 @@ def _metrics(index: dict[str, Any]) -> dict[str, Any]:
         total["tokens_seen"] += round(entry["tokens"] * entry["ratio"])
         for name in ("tokens", "documents", "bytes"):
             total[name] += entry[name]
+    tokens = sum(total["tokens"] for total in streams.values())
     return {
-        "tokens": sum(total["tokens"] for total in streams.values()),
+        "headline": f"{tokens / 1e6:.1f} M tokens",
+        "tokens": tokens,
         "tokens_seen": sum(total["tokens_seen"] for total in streams.values()),
         "streams": streams,
         "heldout": {stream: {name: entry[name] for name in ("tokens", "bytes")} for stream, entry in index["heldout"].items()},

@@ -24,6 +24,10 @@ from training.model import Llama, init_weights
 
 Precision = Literal["bf16", "fp32"]
 
+RESHARD_BYTES = 1 << 30
+"""A model whose weights are larger in compute precision frees each block after its forward pass and gathers it again in the
+backward pass; a smaller one keeps them for both, which saves a gather."""
+
 
 @dataclass(frozen=True)
 class World:
@@ -98,8 +102,9 @@ def build_model(config: ModelConfig, vocab_size: int, seed: int, world: World, c
     dtype = torch.bfloat16 if world.precision == "bf16" else torch.float32
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     mesh = init_device_mesh(world.device.type, (world.size,))
+    reshard = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize > RESHARD_BYTES
     for block in model.model.layers:
-        fully_shard(block, mesh=mesh, mp_policy=policy)
+        fully_shard(block, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard)
     fully_shard(model, mesh=mesh, mp_policy=policy)
     model.to_empty(device=world.device)
     init_weights(model, seed)
