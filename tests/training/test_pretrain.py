@@ -159,7 +159,7 @@ def test_requests_that_cannot_work_are_refused_before_anything_starts(context: M
     with pytest.raises(RequestError, match="asks for 3 workers with 1 CPU each and the cluster has 2"):
         pretrain.run(context("many", resources=Resources(workers=3, cpus_per_worker=1)))
     too_long = PretrainJobConfig(model=MODEL, pretrain=settings(seq_len=128, micro_batch_tokens=128))
-    with pytest.raises(RequestError, match=r"seq_len 128 .* max_position_embeddings 64"):
+    with pytest.raises(RequestError, match=r"seq_len 128 .*max_position_embeddings 64"):
         pretrain.run(context("long", config=too_long))
     remote = replace(context("remote"), out=Folder("memory://fournil-test/pretrain"))
     with pytest.raises(RequestError, match="mount it"):
