@@ -20,7 +20,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from training.config import ModelConfig
-from training.model import Llama, init_weights
+from training.memory import keep_freed_memory
+from training.model import Llama, compile_model, init_weights
 
 Precision = Literal["bf16", "fp32"]
 
@@ -71,6 +72,8 @@ def open_world(precision: Literal["auto", "bf16", "fp32"], threads: int | None =
         torch.set_num_threads(threads)
     alone = not dist.is_initialized()
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    if device.type == "cpu":
+        keep_freed_memory()
     if alone:
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
@@ -97,8 +100,7 @@ def build_model(config: ModelConfig, vocab_size: int, seed: int, world: World, c
     with torch.device("meta"):
         model = Llama(config, vocab_size)
     if compile_blocks:
-        for block in model.model.layers:
-            block.compile(dynamic=False)
+        compile_model(model)
     dtype = torch.bfloat16 if world.precision == "bf16" else torch.float32
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     mesh = init_device_mesh(world.device.type, (world.size,))
