@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 INK, FAINT, KEPT, LOST = "#2b2320", "#b9aea6", "#c8762b", "#ead9c8"
 SERIES = ("#c8762b", "#2f6b8a", "#6a8f3c", "#8a4b7d", "#a33b2e", "#4d4d4d")
 MB = 1_000_000
+LEAST_SHARE = 0.05
+"""Percent removed below which a funnel's bar is not labelled."""
 
 
 def funnel_chart(streams: dict[str, list[dict[str, Any]]]) -> str:
@@ -20,21 +22,24 @@ def funnel_chart(streams: dict[str, list[dict[str, Any]]]) -> str:
 
     `streams[name]` is a list of `{"step", "chars_in", "chars_removed", "documents_in", "documents_removed"}` in order.
     """
-    figure, panels = _figure(len(streams), height=3.1)
-    for panel, (stream, steps) in zip(panels, streams.items(), strict=True):
+    columns = min(2, len(streams))
+    figure, panels = _figure(columns, height=2.9 * -(-len(streams) // columns), rows=-(-len(streams) // columns))
+    for panel in panels[len(streams) :]:
+        panel.set_axis_off()
+    for panel, (stream, steps) in zip(panels, streams.items(), strict=False):
         names = [_spoken(step["step"]) for step in steps]
         left = [(step["chars_in"] - step["chars_removed"]) / MB for step in steps]
         lost = [step["chars_removed"] / MB for step in steps]
         panel.bar(names, left, color=KEPT, width=0.72)
         panel.bar(names, lost, bottom=left, color="none", edgecolor=FAINT, hatch="////", linewidth=0.6, width=0.72)
         for at, step in enumerate(steps):
-            if step["chars_removed"]:
-                share = 100 * step["chars_removed"] / step["chars_in"]
+            share = 100 * step["chars_removed"] / max(1, step["chars_in"])
+            if share >= LEAST_SHARE:
                 panel.text(at, (left[at] + lost[at]), f"−{share:.1f} %", ha="center", va="bottom", fontsize=7, color=INK)
         panel.set_title(stream, loc="left", fontsize=10, color=INK)
         panel.set_ylabel("million characters", fontsize=8)
         panel.tick_params(axis="x", labelrotation=40, labelsize=8)
-        panel.margins(y=0.14)
+        panel.set_ylim(0, 1.15 * max(have + gone for have, gone in zip(left, lost, strict=True)) or 1)
     return _svg(figure)
 
 
@@ -78,11 +83,11 @@ def _spoken(step: str) -> str:
     return step.replace("_", " ")
 
 
-def _figure(columns: int, height: float) -> tuple[Figure, list[Axes]]:
+def _figure(columns: int, height: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, height) if columns > 1 else (7.2, height), layout="constrained")
-    axes = figure.subplots(1, columns, squeeze=False)[0]
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
         axis.spines[["left", "bottom"]].set_color(FAINT)
