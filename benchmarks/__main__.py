@@ -15,11 +15,16 @@ from cluster.errors import FournilError
 NAMES = ("minhash_signatures", "rule_chain", "clean_pass", "near_dup", "near_dup_quality")
 """One module each, in the order of DESIGN's table; each has `run(corpus, repeats)`, which returns its results file."""
 
+LONG = ("whole_corpus",)
+"""Run only when named."""
+
 
 def main() -> int:
     """Run the named benchmarks, or all; exit code 1 when one of them failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure Fournil beside its peers.")
-    parser.add_argument("names", nargs="*", choices=[*NAMES, []], metavar="NAME", help=f"of {', '.join(NAMES)}; all by default")
+    parser.add_argument(
+        "names", nargs="*", choices=[*NAMES, *LONG, []], metavar="NAME", help=f"of {', '.join(NAMES)}, all by default, or {', '.join(LONG)}"
+    )
     parser.add_argument("--size", choices=SIZES, default="default", help="full reads all packages of recipes/bench.yaml")
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()

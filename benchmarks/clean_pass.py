@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from benchmarks.corpus import FULL, LANGUAGES, MB, STORAGE, WORK, BenchCorpus, text_bytes, write_recipe
+from benchmarks.corpus import LANGUAGES, MB, WORK, BenchCorpus, text_bytes, write_recipe
 from benchmarks.harness import OURS, Contender, Measurement, alternate, cost_row, driver, quiet_notes, rate_row, row, write_results
 from benchmarks.peers import Peer, installed_peers, versions_of
 from pipelines.langid import model_path
@@ -40,8 +40,6 @@ def run(corpus: BenchCorpus, repeats: int) -> Path:
     peers = [one for one in measured.values() if not one.contender.name.startswith(OURS)]
     grown = {size: alternate([ours(corpus, size, workers[-1])], 1)[_name(size, workers[-1])] for size in GROWTH}
     rows = _rows(corpus, measured, workers)
-    if corpus.size is FULL:
-        rows += _whole(corpus, workers)
     rows += _growth(corpus, measured[_name(1, workers[-1])], grown, workers[-1])
     return write_results(corpus.results, NAME, rows, versions_of(found), [*notes, *quiet_notes(peers)])
 
@@ -89,20 +87,6 @@ def _rows(corpus: BenchCorpus, measured: dict[str, Measurement], workers: list[i
         }
         more["documents_per_second"] = one.counts["documents_in"] / one.seconds
         rows.append(row(NAME, UNIT, size / MB / one.seconds / count, None, more, {"ours": one}))
-    return rows
-
-
-def _whole(corpus: BenchCorpus, workers: list[int]) -> list[dict[str, Any]]:
-    """The whole bench corpus, from Debian packages with all their HTML, dictionaries, code and the rest."""
-    rows = []
-    for count in workers:
-        command = (*driver("clean_fournil"), str(corpus.recipe), str(count), str(STORAGE))
-        name = f"{OURS}, whole bench corpus, {count} workers"
-        one = alternate([Contender(name, command, cores=tuple(range(count)))], 1)[name]
-        counts = {"workers": count, "html_bytes": corpus.raw_html_bytes, "peak_worker_mb": one.most("worker_own_mb")}
-        counts["stage_seconds"] = one.samples[0].more["stages"]
-        unit = f"documents/s, whole bench corpus, {count} workers"
-        rows.append(row(NAME, unit, one.counts["documents_in"] / one.seconds, None, counts, {"ours": one}))
     return rows
 
 

@@ -36,7 +36,6 @@ Counts = Mapping[str, Any]
 """Exact numbers beside a figure, and the names of what they are."""
 QUIET_SHARE = 0.9
 """A pinned single-threaded child that got less of its core than this did not have the machine to itself."""
-CHILD_SECONDS = 1800.0
 
 
 class BenchmarkError(Exception):
@@ -45,12 +44,14 @@ class BenchmarkError(Exception):
 
 @dataclass(frozen=True)
 class Contender:
-    """Something to measure: its name with version, and the command of one repeat. `cores` are the CPUs it may use."""
+    """Something to measure: its name with version, and the command of one repeat. `cores` are the CPUs it may use, `seconds` the
+    most that a repeat may take."""
 
     name: str
     command: tuple[str, ...]
     cores: tuple[int, ...] = (0,)
     environment: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 1800.0
 
 
 @dataclass(frozen=True)
@@ -132,12 +133,12 @@ def run_child(contender: Contender) -> Sample:
             text=True,
             env=environment,
             cwd=REPOSITORY,
-            timeout=CHILD_SECONDS,
+            timeout=contender.seconds,
             preexec_fn=lambda: os.sched_setaffinity(0, cores),
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise BenchmarkError(f"{contender.name} took more than {CHILD_SECONDS:.0f} s") from None
+        raise BenchmarkError(f"{contender.name} took more than {contender.seconds:.0f} s") from None
     if done.returncode != 0:
         raise BenchmarkError(f"{contender.name} failed: {_last_line(done.stderr) or _last_line(done.stdout)}")
     try:

@@ -77,9 +77,8 @@ def run(corpus: BenchCorpus, _repeats: int) -> Path:
     say(f"  {len(pairs.ones):,} pairs at Jaccard {LEAST_JACCARD} or more among {len(ids):,} documents")
     shared = {"documents": len(ids), "true_pairs": len(pairs.ones), "documents_in_pairs": len(np.unique(np.concatenate(pairs[:2])))}
     with tempfile.TemporaryDirectory() as folder:
-        recipe = write_recipe(
-            corpus.folder / "near-quality.yaml", "parquet", {lang: [path] for lang, path in paths.items()}, clean=NO_RULES
-        )
+        inputs = {lang: [path] for lang, path in paths.items()}
+        recipe = write_recipe(corpus.folder / "near-quality.yaml", "parquet", inputs, clean=NO_RULES, survey=NO_SURVEY)
         run_child(ours(OURS, recipe, folder))
         mine = np.isin(ids, _lines(f"{folder}/removed.txt"))
         rows = _pair_rows(f"{folder}/pairs.parquet", ids, pairs, shared)

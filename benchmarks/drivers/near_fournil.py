@@ -2,7 +2,8 @@
 
 Timed are a pass that signs every text, and the clean stage of a recipe without rules: URL and exact dedup, candidates,
 their verification on the texts, survivors, the written corpus and its ledger. Extraction and scoring come before the
-clock; the score stage would sign the texts too, but among many other things. Ray is up before the clock starts.
+clock; the score stage would sign the texts too, but among many other things. Ray and its workers are up before the clock
+starts.
 """
 
 # pyarrow.compute makes its functions at run time, where pyright cannot see them.
@@ -37,6 +38,7 @@ from pipelines.score import whole_text
 
 def main(recipe: str, storage: str, output: str = "") -> None:
     connect("local", cpus=1)
+    Folder(storage).delete("artifacts/score")  # so that every repeat begins with workers that have just scored
     _bake(recipe, storage, "score")
     extract = Run(Path(recipe).stem, Folder(storage)).artifact("extract").folder
     settings = load_recipe(recipe).clean.minhash
