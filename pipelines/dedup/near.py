@@ -1,9 +1,9 @@
 """Near-duplicate dedup on Ray Data: band buckets, candidate pairs, true Jaccard on the texts, survivors.
 
-One task where the corpus is small, else four hash shuffles: documents by band bucket (28 bytes a band), candidate pairs
-by the part whose texts they need, shingle sets by the head of their stars, and verified pairs to one task that picks
-survivors. Texts never leave the task that reads them, and only documents in some candidate pair are read. Results depend
-on documents alone, not on partitions, workers or order.
+One task where the corpus is small, else hash shuffles: documents by band bucket (28 bytes a band), then, unless the texts in
+candidate pairs are few enough for one task, candidate pairs by the part whose texts they need, shingle sets by the head of
+their stars, and verified pairs to one task that picks survivors. Texts never leave the task that reads them, and only
+documents in some candidate pair are read. Results depend on documents alone, not on partitions, workers or order.
 """
 
 # pyarrow.compute makes its functions at run time, where pyright cannot see them.
@@ -32,8 +32,8 @@ PAIRS = "dedup/pairs.parquet"
 NEAR_DUPLICATE = "near_duplicate"
 ROWS_EACH = 100_000
 """Documents in a shuffle partition: at most some hundred MB of shingles."""
-BYTES_IN_ONE_TASK = 500_000_000
-"""Up to so much text, and `ROWS_EACH` documents, no shuffle is needed: shingles take at most about twice the text."""
+ROWS_IN_ONE_TASK, BYTES_IN_ONE_TASK = 100_000, 500_000_000
+"""Up to so many documents with so much text no shuffle is needed: shingles take at most about twice the text."""
 
 
 def remove_near(corpus: Corpus, rows: int) -> None:
@@ -41,14 +41,18 @@ def remove_near(corpus: Corpus, rows: int) -> None:
     import ray
     import ray.data
 
-    if rows <= ROWS_EACH and corpus.text_bytes <= BYTES_IN_ONE_TASK:
+    mean_bytes = corpus.text_bytes / max(1, rows)
+    if _fits_one_task(rows, mean_bytes):
         ray.get(ray.remote(_remove_in_one_task).remote(corpus))
         return
     count = partitions(rows, ROWS_EACH)
     parts = ray.data.from_items([{"part": part} for part in range(len(corpus.parts))], override_num_blocks=len(corpus.parts))
     bands = parts.map_batches(partial(_bands, corpus=corpus, buckets=count), batch_size=1, batch_format="pyarrow")
     by_bucket = bands.groupby("bucket", num_partitions=count)
-    wanted = by_bucket.map_groups(partial(_candidates, max_bucket=corpus.config.minhash.max_bucket), batch_format="pyarrow")
+    wanted = by_bucket.map_groups(partial(_candidates, max_bucket=corpus.config.minhash.max_bucket), batch_format="pyarrow").materialize()
+    if _fits_one_task(wanted.count(), mean_bytes):
+        ray.get(ray.remote(_compare_in_one_task).remote(corpus, *wanted.to_arrow_refs()))
+        return
     by_part = wanted.groupby("part", num_partitions=min(count, len(corpus.parts)))
     shingles = by_part.map_groups(partial(_shingles, corpus=corpus, buckets=count), batch_format="pyarrow")
     by_head = shingles.groupby("bucket", num_partitions=count)
@@ -58,9 +62,21 @@ def remove_near(corpus: Corpus, rows: int) -> None:
         pass
 
 
+def _fits_one_task(documents: int, mean_bytes: float) -> bool:
+    return documents <= ROWS_IN_ONE_TASK and documents * mean_bytes <= BYTES_IN_ONE_TASK
+
+
 def _remove_in_one_task(corpus: Corpus) -> None:
     bands = pa.concat_tables(_bands(pa.table({"part": [part]}), corpus, 1) for part in range(len(corpus.parts)))
-    wanted = _candidates(bands, corpus.config.minhash.max_bucket)
+    _compare_in_one_task(corpus, _candidates(bands, corpus.config.minhash.max_bucket))
+
+
+def _compare_in_one_task(corpus: Corpus, *candidates: pa.Table) -> None:
+    """Read and compare the texts of all candidate pairs, and write what goes."""
+    some = [table for table in candidates if table.num_rows]
+    if not some:
+        return
+    wanted = pa.concat_tables(some)
     parts = [wanted.filter(pc.equal(wanted["part"], part)) for part in np.unique(wanted["part"].to_numpy())]
     shingles = [table for part in parts for table in _shingles(part, corpus, 1)]
     pairs = _verify(pa.concat_tables(shingles), corpus.config.minhash) if shingles else None

@@ -137,13 +137,18 @@ def test_held_out_pages_keep_their_languages_together_and_rows_their_order(clean
         assert found == sorted(found)
 
 
-def test_the_result_depends_on_neither_parts_nor_shuffle_partitions(home, cleaned, tmp_path, monkeypatch):
-    monkeypatch.setattr(exact, "ROWS_IN_ONE_TASK", 0)
+@pytest.mark.parametrize(("exact_limit", "near_limit"), [(0, 0), (500_000, 60)], ids=["all shuffled", "candidates in one task"])
+def test_the_result_does_not_depend_on_shuffles(home, cleaned, monkeypatch, exact_limit, near_limit):
+    monkeypatch.setattr(exact, "ROWS_IN_ONE_TASK", exact_limit)
     monkeypatch.setattr(exact, "ROWS_EACH", 20)
+    monkeypatch.setattr(near, "ROWS_IN_ONE_TASK", near_limit)
     monkeypatch.setattr(near, "ROWS_EACH", 20)
     extract, survey, score = (load_artifact(home, stage, "test") for stage in ("extract", "survey", "score"))
-    assert corpus_files(run_stage(home, "clean", CONFIG, "again", extract=extract, survey=survey, score=score)) == corpus_files(cleaned)
-    monkeypatch.undo()
+    again = run_stage(home, "clean", CONFIG, f"limit-{near_limit}", extract=extract, survey=survey, score=score)
+    assert corpus_files(again) == corpus_files(cleaned)
+
+
+def test_the_result_does_not_depend_on_parts(cleaned, tmp_path):
     other = Folder(str(tmp_path / "other"))
     together = score_and_clean(other, write_extract(other, {"all": [row for rows in faulty_parts().values() for row in rows]}))
     assert {row["id"] for row in rows_of(together.folder, "corpus")} == {row["id"] for row in rows_of(cleaned.folder, "corpus")}
