@@ -13,10 +13,11 @@ import hashlib
 import math
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -33,11 +34,14 @@ OPEN_SHARDS = 512
 
 
 class Batch(NamedTuple):
-    """Arrays [rows, seq_len]: input ids, the ids to predict (`IGNORE` where nothing is learnt), document numbers or None."""
+    """Arrays [rows, seq_len]: input ids, the ids to predict (`IGNORE` where nothing is learnt), document numbers or None,
+    the loss's weight of each target (fp32) or None; `extra` is what one objective alone reads, by name, rows first."""
 
     tokens: np.ndarray
     targets: np.ndarray
     segments: np.ndarray | None
+    weights: np.ndarray | None = None
+    extra: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 class Rows(Protocol):
@@ -49,8 +53,8 @@ class Rows(Protocol):
 
     def read(self, rows: np.ndarray) -> Batch: ...
 
-    def valid(self, rows: np.ndarray) -> int:
-        """Targets that count in these rows, without reading them."""
+    def valid(self, rows: np.ndarray) -> float:
+        """What the objective's sum over these rows is divided by (their targets, or the targets' weights), without reading them."""
         ...
 
 

@@ -24,12 +24,13 @@ from cluster.errors import WorkError
 from cluster.storage import Folder
 from training.checkpoint import Checkpoints, checkpoint_folder, load_weights
 from training.config import LoopConfig, ModelConfig
-from training.data import EMPTY_ROW, HeldOut, Rows, TrainingData, share
+from training.data import EMPTY_ROW, Batch, HeldOut, Rows, TrainingData, share
 from training.distributed import World, build_model, compiler_fault, full_state_dict, open_world
 from training.export import export_model
 from training.flops import flops_per_token, matmul_peak, parameter_count
 from training.metrics import METRICS, MetricsLog
 from training.model import Llama
+from training.objectives import DeviceBatch, Objective, next_token
 from training.optim import build_optimizer, clip_gradients
 from training.schedule import learning_rate
 
@@ -60,6 +61,7 @@ class Job:
     initial: Folder | None = None
     chat: bool = False
     threads: int | None = None
+    objective: Objective = next_token
 
 
 def train(job: Job) -> dict[str, Any]:
@@ -93,7 +95,7 @@ class _Run:
     skipped: int = 0
     skipped_in_a_row: int = 0
     loss: float = math.nan
-    reader: Future[list[tuple[Tensor, Tensor, Tensor | None]]] | None = None
+    reader: Future[list[DeviceBatch]] | None = None
     meter: _Meter = field(default_factory=lambda: _Meter())
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -196,28 +198,32 @@ def _step(run: _Run, reader: ThreadPoolExecutor) -> None:
         _timed(run, "checkpoint", lambda: _save(run))
 
 
-def _load(run: _Run, step: int) -> list[tuple[Tensor, Tensor, Tensor | None]]:
+def _load(run: _Run, step: int) -> list[DeviceBatch]:
     """This worker's micro-batches of a step, on its device."""
     world = run.world
     parts = share(run.data.order.rows(step), world.rank, world.size, run.job.settings.micro_batch_tokens // run.job.settings.seq_len)
-    return [_tensors(run.data.rows, part, world) for part in parts]
+    return [_on_device(run.data.rows.read(part), world) for part in parts]
 
 
-def _tensors(rows: Rows, part: np.ndarray, world: World) -> tuple[Tensor, Tensor, Tensor | None]:
-    batch = rows.read(part)
-    tokens, targets = (torch.from_numpy(array).to(world.device) for array in (batch.tokens, batch.targets))
-    return tokens, targets, None if batch.segments is None else torch.from_numpy(batch.segments).to(world.device)
+def _on_device(batch: Batch, world: World) -> DeviceBatch:
+    tokens, targets, segments, weights = (
+        None if array is None else torch.from_numpy(array).to(world.device)
+        for array in (batch.tokens, batch.targets, batch.segments, batch.weights)
+    )
+    assert tokens is not None
+    assert targets is not None
+    return DeviceBatch(tokens, targets, segments, weights, {name: torch.from_numpy(a).to(world.device) for name, a in batch.extra.items()})
 
 
-def _update(run: _Run, batches: list[tuple[Tensor, Tensor, Tensor | None]], valid: int, rate: float) -> tuple[float, float]:
+def _update(run: _Run, batches: list[DeviceBatch], valid: float, rate: float) -> tuple[float, float]:
     """Loss and gradient norm of a step, and the update unless one of them is not finite.
 
     FSDP averages gradients over workers, so each worker's sum is scaled by their number.
     """
     summed = torch.zeros((), dtype=torch.float32, device=run.world.device)
     run.model.train()
-    for tokens, targets, segments in batches:
-        loss = run.model(tokens, targets, segments)
+    for batch in batches:
+        loss = run.job.objective(run.model, batch)
         (loss * (run.world.size / valid)).backward()
         summed += loss.detach()
     loss = run.world.total(float(summed))[0] / valid
@@ -307,9 +313,9 @@ def evaluate(model: Llama, rows: Rows, world: World, micro_rows: int) -> tuple[f
     for start in range(0, len(rows), together):
         numbers = np.arange(start, start + together, dtype=np.int64)
         numbers[numbers >= len(rows)] = EMPTY_ROW
-        tokens, targets, segments = _tensors(rows, numbers[world.rank * micro_rows : (world.rank + 1) * micro_rows], world)
-        nats += float(model(tokens, targets, segments))
-    return world.total(nats)[0], rows.valid(np.arange(len(rows)))
+        batch = _on_device(rows.read(numbers[world.rank * micro_rows : (world.rank + 1) * micro_rows]), world)
+        nats += float(model(batch.tokens, batch.targets, batch.segments))
+    return world.total(nats)[0], int(rows.valid(np.arange(len(rows))))
 
 
 def _finish(run: _Run) -> dict[str, Any]:
