@@ -31,7 +31,7 @@ from training.distributed import PATIENT_TIMEOUT_S, World, build_model, compiler
 from training.export import export_model
 from training.flops import flops_per_token, matmul_peak, parameter_count
 from training.goldfish import drop_targets
-from training.heldout import read_heldout
+from training.heldout import read_heldout, shown
 from training.metrics import METRICS, MetricsLog
 from training.model import Llama, init_weights
 from training.objectives import DeviceBatch, Objective, next_token, on_device
@@ -383,9 +383,8 @@ def _save(run: _Run) -> None:
 
 def _read_heldout(run: _Run, streams: dict[str, HeldOut], *, whole: bool) -> dict[str, dict[str, float | None]]:
     readings = read_heldout(run.model, streams, run.world, run.micro_rows)
-    shown = {stream: reading["bits_per_byte"] or reading["nats_per_token"] for stream, reading in readings.items()}
-    if shown:
-        run.log.write("eval", run.step, heldout=shown, whole=whole)
+    if readings:
+        run.log.write("eval", run.step, heldout=shown(readings, streams), whole=whole)
     return readings
 
 
