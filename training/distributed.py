@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, Literal
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch._C._distributed_c10d import HashStore
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.distributed_c10d import _set_pg_timeout
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from training.config import ModelConfig
@@ -25,6 +27,10 @@ from training.model import Llama, compile_model, init_weights
 
 Precision = Literal["bf16", "fp32"]
 
+PATIENT_TIMEOUT_S = 1800.0
+"""How long a collective call may wait while workers start, compile, write a checkpoint or export. During the steps it is
+`collective_timeout_s`, which is short, so that a worker that hangs is noticed (as torchtitan does)."""
+
 RESHARD_BYTES = 1 << 30
 """A model whose weights are larger in compute precision frees each block after its forward pass and gathers it again in the
 backward pass; a smaller one keeps them for both, which saves a gather."""
@@ -32,12 +38,16 @@ backward pass; a smaller one keeps them for both, which saves a gather."""
 
 @dataclass(frozen=True)
 class World:
-    """This process's place among all, its device, and the number format of its matrix products."""
+    """This process's place among all, its device, and the number format of its matrix products.
+
+    `group` is the process group that its collective calls use; None is the default one, which FSDP uses too.
+    """
 
     rank: int
     size: int
     device: torch.device
     precision: Precision
+    group: dist.ProcessGroup | None = None
 
     @property
     def is_main(self) -> bool:
@@ -46,23 +56,37 @@ class World:
     def total(self, *values: float) -> list[float]:
         """Sums over all workers, in float64 and in the same order on each."""
         tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
-        dist.all_reduce(tensor)
+        dist.all_reduce(tensor, group=self.group)
         return tensor.tolist()
 
     def from_main(self, value: Any) -> Any:
         """What rank 0 passed, on every worker."""
         box = [value]
-        dist.broadcast_object_list(box, src=0)
+        dist.broadcast_object_list(box, src=0, group=self.group)
         return box[0]
 
     def gathered(self, value: Any) -> list[Any]:
         """What each worker passed, by rank."""
         boxes: list[Any] = [None] * self.size
-        dist.all_gather_object(boxes, value)
+        dist.all_gather_object(boxes, value, group=self.group)
         return boxes
 
     def wait(self) -> None:
         self.total(0.0)
+
+    def beside(self) -> World:
+        """The same workers on CPU over a gloo group of their own, for another thread: two threads must not share a group,
+        whose calls have to come in the same order on all workers."""
+        group = dist.new_group(backend="gloo", timeout=timedelta(seconds=PATIENT_TIMEOUT_S))
+        return replace(self, device=torch.device("cpu"), group=group)
+
+    def set_timeout(self, seconds: float) -> None:
+        """How long a collective call may wait for the other workers from now on, once all of them have come here.
+
+        Gloo then raises an error; NCCL's watchdog ends the process, since its calls do not return.
+        """
+        self.wait()
+        _set_pg_timeout(timedelta(seconds=seconds), self.group)
 
 
 @contextlib.contextmanager
