@@ -9,13 +9,12 @@ means the same on any number of workers. A step's figures are read while the nex
 from __future__ import annotations
 
 import math
-import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +31,7 @@ from training.export import export_model
 from training.flops import flops_per_token, matmul_peak, parameter_count
 from training.goldfish import drop_targets
 from training.heldout import read_heldout, shown
+from training.meter import Meter
 from training.metrics import METRICS, MetricsLog
 from training.model import Llama, init_weights
 from training.objectives import DeviceBatch, Objective, next_token, on_device
@@ -43,8 +43,6 @@ from training.step import Figures, Reading, train_step
 
 EXPORT, AVERAGE, SUMMARY = "export", "export-average", "summary.json"
 LOG_SECONDS = 1.0
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ class _Run:
     log: MetricsLog
     micro_rows: int
     compiled: bool
-    peak: float
+    meter: Meter
     step: int = 0
     tokens: int = 0
     skipped: int = 0
@@ -133,29 +131,6 @@ class _Run:
     loss: float = math.nan
     reader: Future[tuple[list[DeviceBatch], int]] | None = None
     launched: _Launched | None = None
-    meter: _Meter = field(default_factory=lambda: _Meter())
-    seconds: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass
-class _Meter:
-    """Sums since the last written line, and over the run; without the first step, which compiles."""
-
-    tokens: int = 0
-    seconds: float = 0.0
-    waited: float = 0.0
-    all_tokens: int = 0
-    all_seconds: float = 0.0
-
-    def add(self, tokens: int, seconds: float, waited: float) -> None:
-        self.tokens += tokens
-        self.seconds += seconds
-        self.waited += waited
-        self.all_tokens += tokens
-        self.all_seconds += seconds
-
-    def restart(self) -> None:
-        self.tokens, self.seconds, self.waited = 0, 0.0, 0.0
 
 
 def _prepare(job: Job, world: World, folder: Path, log: MetricsLog) -> _Run:
@@ -173,7 +148,8 @@ def _prepare(job: Job, world: World, folder: Path, log: MetricsLog) -> _Run:
     guard = SpikeGuard(settings.spikes, world.device)
     micro_rows = share(data.order.rows(0), 0, world.size, settings.micro_batch_tokens // settings.seq_len).shape[1]
     peak = world.total(matmul_peak(world.precision, world.device.type))[0]
-    run = _Run(job, world, data, model, optimizer, guard, checkpoints, log, micro_rows, compiled, peak)
+    meter = Meter(flops_per_token(job.model, job.vocab_size, settings.seq_len), peak, world.device)
+    run = _Run(job, world, data, model, optimizer, guard, checkpoints, log, micro_rows, compiled, meter)
     facts, notes = _restore(run)
     log.rewind(run.step)
     for note in notes:
@@ -181,7 +157,7 @@ def _prepare(job: Job, world: World, folder: Path, log: MetricsLog) -> _Run:
     if fault is not None:
         log.event(run.step, "eager", f"torch.compile does not work here ({fault}); training without it")
     _say_start(run, facts)
-    run.seconds["prepare"] = time.perf_counter() - began
+    meter.parts["prepare"] = time.perf_counter() - began
     return run
 
 
@@ -232,9 +208,9 @@ def _say_start(run: _Run, facts: dict[str, Any] | None) -> None:
         "precision": world.precision,
         "compile": run.compiled,
         "micro_rows": run.micro_rows,
-        "matmul_flops": run.peak,
+        "matmul_flops": run.meter.peak,
         "parameters": parameter_count(run.job.model, run.job.vocab_size),
-        "sources": run.data.seen(order.steps),
+        "sources": run.data.seen(order.steps, run.shifts),
     }
     message = f"{order.steps:,} steps in {world.precision} on {world.size} worker{'s' * (world.size > 1)}"
     message += (", compiling" if run.compiled else "") + (f"; before that: {run.job.after}" if run.job.after else "")
@@ -266,9 +242,9 @@ def _step(run: _Run, reader: ThreadPoolExecutor) -> None:
     if evaluates or saves:
         _settle(run)
     if evaluates:
-        _timed(run, "evaluate", lambda: _read_heldout(run, run.data.quick, whole=False))
+        run.meter.timed("evaluate", lambda: _read_heldout(run, run.data.quick, whole=False))
     if saves and (last or not run.bad):
-        _timed(run, "checkpoint", lambda: _save(run))
+        run.meter.timed("checkpoint", lambda: _save(run))
 
 
 def _load(run: _Run, step: int) -> tuple[list[DeviceBatch], int]:
@@ -290,10 +266,10 @@ def _settle(run: _Run) -> None:
         return
     figures = launched.reading.wait()
     run.loss, run.tokens = figures.loss, run.tokens + figures.targets
-    if "first_step" in run.seconds:
+    if "first_step" in run.meter.parts:
         run.meter.add(figures.targets, launched.seconds, launched.waited)
     else:
-        run.seconds["first_step"] = launched.seconds
+        run.meter.parts["first_step"] = launched.seconds
         run.world.set_timeout(run.job.settings.collective_timeout_s)
     if figures.skipped:
         run.skipped += 1
@@ -320,7 +296,9 @@ def _rewind(run: _Run) -> None:
         raise WorkError(f"{story}; going back {run.rewinds} times did not help: lower optim.learning_rate, or look at the data")
     stop = int(bad[-1]["step"])
     run.reader, run.launched, run.bad = None, None, []
+    run.world.set_timeout(PATIENT_TIMEOUT_S)
     _, notes = _restore(run)
+    run.world.set_timeout(run.job.settings.collective_timeout_s)
     run.shifts, run.rewinds = go_round(shifts, run.step, stop), rewinds
     run.log.rewind(run.step)
     for note in notes:
@@ -331,38 +309,20 @@ def _rewind(run: _Run) -> None:
 
 def _write_line(run: _Run, launched: _Launched, figures: Figures) -> None:
     """A line of metrics once there is a second of work to speak of, and at the end."""
-    meter, order, job = run.meter, run.data.order, run.job
-    if meter.seconds < LOG_SECONDS and launched.step < order.steps:
+    order = run.data.order
+    if run.meter.seconds < LOG_SECONDS and launched.step < order.steps:
         return
-    speed = meter.tokens / meter.seconds if meter.seconds else None
     run.log.write(
         "train",
         launched.step,
         steps=order.steps,
         tokens=run.tokens,
-        total_tokens=max(run.tokens, order.total_rows * job.settings.seq_len),
+        total_tokens=max(run.tokens, order.total_rows * run.job.settings.seq_len),
         loss=figures.loss,
         lr=launched.rate,
         grad_norm=figures.grad_norm,
-        tokens_per_s=speed and round(speed, 1),
-        flops_share=_flops_share(run, speed),
-        data_wait=meter.seconds and round(meter.waited / meter.seconds, 4),
-        memory_mb=_memory_mb(run.world),
+        **run.meter.take(),
     )
-    meter.restart()
-
-
-def _flops_share(run: _Run, speed: float | None) -> float | None:
-    """Share of the matmul peak measured at the start (all workers together) at `speed` tokens a second."""
-    needed = flops_per_token(run.job.model, run.job.vocab_size, run.job.settings.seq_len)
-    return None if speed is None else round(speed * needed / run.peak, 4)
-
-
-def _memory_mb(world: World) -> int:
-    """Peak memory of this worker: of the device if it has its own, else resident."""
-    if world.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(world.device) >> 20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 
 def _save(run: _Run) -> None:
@@ -391,15 +351,14 @@ def _read_heldout(run: _Run, streams: dict[str, HeldOut], *, whole: bool) -> dic
 def _finish(run: _Run) -> dict[str, Any]:
     """The whole held-out reading, the export, and the summary, which rank 0 writes last."""
     job, meter = run.job, run.meter
-    _timed(run, "drain", run.checkpoints.wait)
-    run.seconds["checkpoint_write"] = run.checkpoints.write_seconds
+    meter.timed("drain", run.checkpoints.wait)
+    meter.parts["checkpoint_write"] = run.checkpoints.write_seconds
     run.world.set_timeout(PATIENT_TIMEOUT_S)
     run.log.event(run.step, "heldout", "reading all held-out text")
-    heldout = _timed(run, "evaluate", lambda: _read_heldout(run, run.data.heldout, whole=True))
+    heldout = meter.timed("evaluate", lambda: _read_heldout(run, run.data.heldout, whole=True))
     run.log.event(run.step, "export", "exporting the model")
-    _timed(run, "export", lambda: _export(run, EXPORT))
-    average = _timed(run, "average", lambda: _average(run)) if job.settings.average_last else None
-    speed = meter.all_tokens / meter.all_seconds if meter.all_seconds else None
+    meter.timed("export", lambda: _export(run, EXPORT))
+    average = meter.timed("average", lambda: _average(run)) if job.settings.average_last else None
     summary = {
         "steps": run.step,
         "tokens": run.tokens,
@@ -408,18 +367,14 @@ def _finish(run: _Run) -> dict[str, Any]:
         "loss": run.loss if math.isfinite(run.loss) else None,
         "heldout": heldout,
         "average": average,
-        "sources": run.data.seen(run.step),
+        "sources": run.data.seen(run.step, run.shifts),
         "parameters": parameter_count(job.model, job.vocab_size),
         "workers": run.world.size,
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(run.world.device) if run.world.device.type == "cuda" else "cpu",
         "precision": run.world.precision,
         "compile": run.compiled,
-        "tokens_per_s": speed and round(speed, 1),
-        "flops_share": _flops_share(run, speed),
-        "matmul_flops": run.peak,
-        "memory_mb": _memory_mb(run.world),
-        "seconds": {**{name: round(value, 2) for name, value in run.seconds.items()}, "train": round(meter.all_seconds, 2)},
+        **meter.summary(),
     }
     if run.world.is_main:
         job.out.write_json(SUMMARY, summary)
@@ -442,10 +397,3 @@ def _average(run: _Run) -> dict[str, Any]:
     heldout = read_heldout(run.model, run.data.heldout, run.world, run.micro_rows)
     _export(run, AVERAGE)
     return {"steps": steps, "heldout": heldout}
-
-
-def _timed(run: _Run, name: str, work: Callable[[], Result]) -> Result:
-    began = time.perf_counter()
-    result = work()
-    run.seconds[name] = run.seconds.get(name, 0.0) + time.perf_counter() - began
-    return result

@@ -1,0 +1,78 @@
+"""How fast a run is, how much of the machine it uses, and where its time goes: on one worker, for all."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+
+Result = TypeVar("Result")
+
+
+@dataclass
+class Meter:
+    """Sums since the last figures were taken, and over the run, both without the first step, which compiles.
+
+    `flops` are those of a token, `peak` is the matmul rate timed at the start, in FLOP/s over all workers.
+    """
+
+    flops: float
+    peak: float
+    device: torch.device
+    tokens: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+    all_tokens: int = 0
+    all_seconds: float = 0.0
+    parts: dict[str, float] = field(default_factory=dict)
+
+    def add(self, tokens: int, seconds: float, waited: float) -> None:
+        """One step of all workers, which took `seconds` and of them `waited` for data."""
+        self.tokens += tokens
+        self.seconds += seconds
+        self.waited += waited
+        self.all_tokens += tokens
+        self.all_seconds += seconds
+
+    def take(self) -> dict[str, Any]:
+        """The figures of a line of metrics, since the last one."""
+        figures = {
+            **self._speed(self.tokens, self.seconds),
+            "data_wait": self.seconds and round(self.waited / self.seconds, 4),
+            "memory_mb": self._memory_mb(),
+        }
+        self.tokens, self.seconds, self.waited = 0, 0.0, 0.0
+        return figures
+
+    def summary(self) -> dict[str, Any]:
+        """The figures of the whole run; `seconds` by part of it."""
+        parts = {name: round(value, 2) for name, value in self.parts.items()}
+        return {
+            **self._speed(self.all_tokens, self.all_seconds),
+            "matmul_flops": self.peak,
+            "memory_mb": self._memory_mb(),
+            "seconds": {**parts, "train": round(self.all_seconds, 2)},
+        }
+
+    def timed(self, part: str, work: Callable[[], Result]) -> Result:
+        """Do `work` and count its time as that of a part of the run."""
+        began = time.perf_counter()
+        result = work()
+        self.parts[part] = self.parts.get(part, 0.0) + time.perf_counter() - began
+        return result
+
+    def _speed(self, tokens: int, seconds: float) -> dict[str, float | None]:
+        """Tokens a second, and the share of the peak that they need."""
+        if not seconds:
+            return {"tokens_per_s": None, "flops_share": None}
+        return {"tokens_per_s": round(tokens / seconds, 1), "flops_share": round(tokens / seconds * self.flops / self.peak, 4)}
+
+    def _memory_mb(self) -> int:
+        """Peak memory of this worker: of the device if it has its own, else resident."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) >> 20
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
