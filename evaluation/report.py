@@ -46,6 +46,7 @@ def build_page(artifacts: Artifacts, config: ReportConfig) -> dict[str, Any]:
         "tokenizer_rows": _tokenizer_table(artifacts["tokenizer"]),
         "training_line": _training_line(pretrain),
         "pretrain_svg": _training_chart(artifacts["pretrain"], "bits per byte, held out"),
+        "anneal_svg": _training_chart(artifacts["anneal"], "bits per byte, held out") if "anneal" in artifacts else "",
         "sft_svg": _training_chart(artifacts["sft"], "held-out loss"),
         "instruction_rows": _instruction_table(artifacts["instructions"]),
         "bits_svg": _bits_chart(results["results"]),

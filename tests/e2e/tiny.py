@@ -43,8 +43,9 @@ def tiny_recipe(corpus: Path) -> dict[str, object]:
             "num_key_value_heads": 1,
             "max_position_embeddings": 256,
         },
-        "pretrain": {**LOOP, "tokens": 24576, "eval_every": 6, "eval_tokens": 2048},
+        "pretrain": {**LOOP, "tokens": 24576, "eval_every": 6, "eval_tokens": 2048, "optim": {"schedule": "wsd", "decay_ratio": 0.0}},
         "instructions": {"default_max_examples": 60},
+        "anneal": {"tokens": 8192, "instructions": 0.5},
         "sft": {**LOOP, "seq_len": 256, "tokens": 8192},
         "eval": {"heldout_kb": 4, "minimal_pairs": 10, "translation_segments": 3, "max_new_tokens": 8, "train_mb": 0.2},
     }

@@ -121,6 +121,13 @@ def test_what_the_survey_names_must_be_there() -> None:
     assert "'notes' cannot be positive and negative" in error_of(GOOD + sides)
 
 
+def test_annealing_comes_after_a_rate_that_has_not_fallen() -> None:
+    section = "anneal: {tokens: 1000, mix: {ratios: {fr: 2}}}\n"
+    assert "anneal cools the learning rate down itself" in error_of(GOOD + section)
+    assert parse_recipe(GOOD + section, overrides=["pretrain.optim.schedule=wsd", "pretrain.optim.decay_ratio=0"]).anneal
+    assert error_of(GOOD + section.replace("mix", "mixx")).startswith("my.yaml line 13: unknown key 'anneal.mixx'; did you mean 'mix'")
+
+
 def test_a_cut_needs_a_model_to_cut_by() -> None:
     on = "clean.languages.fr.classifier={enabled: true, min_score: 0.5}"
     assert error_of(GOOD, on) == "my.yaml: clean.languages.fr.classifier is on, but the section survey has no model for it"
