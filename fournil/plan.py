@@ -5,32 +5,63 @@ from __future__ import annotations
 from typing import Any
 
 from cluster.artifacts import find_artifact
+from cluster.errors import RequestError
 from cluster.storage import Folder
 from fournil.bake import PlannedStage, plan_bake
 from fournil.recipe import Recipe, StageResources
 from pipelines.config import STREAMS
 from pipelines.mix import MANY_EPOCHS
-from training.plan import PlanRow, plan_rows, plan_training
+from training.hardware import find_gpu
+from training.plan import PlanRow, Site, check_fit, plan_rows, plan_training
 
 BYTES_PER_TOKEN = 3.5
 """A guess used only until the tokens stage has counted; French, English and code lie between 2.6 and 4.2."""
+SPOKEN = {"s": ((86_400, "days"), (3_600, "hours"), (60, "minutes")), "kg": ((1e3, "t"),), "kWh": ((1e3, "MWh"),), "h": ()}
 SCALES = ((1e21, "Z"), (1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
-def describe_plan(recipe: Recipe, storage: Folder) -> dict[str, Any]:
-    """Figures of the pretraining run and the state of every stage, ready to print."""
+def describe_plan(recipe: Recipe, storage: Folder, site: Site | None = None, *, numbers: bool = False) -> dict[str, Any]:
+    """Figures of the pretraining run, at `site` if there is one, and the state of every stage, ready to print; with `numbers` each
+    figure is `{"value", "unit", "note"}`."""
     planned = plan_bake(recipe, storage)
     tokens, origin = planned_tokens(recipe, planned, storage)
     lines: dict[str, Any] = {"recipe": recipe.name, "tokens to see": f"{tokens:,} ({origin})" if tokens else origin}
+    if site:
+        _check_site(recipe, site, tokens, origin)
     if tokens:
-        asked = recipe.resources.get("pretrain", StageResources())
-        device = "cuda" if asked.gpus_per_worker else "cpu"
-        plan = plan_training(recipe.model, recipe.tokenizer.vocab_size, recipe.pretrain, tokens, workers=asked.workers, device=device)
-        lines["pretraining"] = {row.name: _written(row) for row in plan_rows(plan)}
+        asked = recipe.resources.get("pretrain", StageResources()).to_ask()
+        plan = plan_training(
+            recipe.model,
+            recipe.tokenizer.vocab_size,
+            recipe.pretrain,
+            tokens,
+            workers=site.count if site else asked.workers,
+            precision="fp32" if recipe.pretrain.precision == "fp32" else "bf16",
+            device="cuda" if site or asked.gpus_per_worker else "cpu",
+        )
+        lines["pretraining"] = {
+            row.name: {"value": row.value, "unit": row.unit, "note": row.note} if numbers else _written(row)
+            for row in plan_rows(plan, site)
+        }
     lines["sampling ratios"] = {stream: f"{recipe.mix.ratios.get(stream, 1.0):g}" for stream in STREAMS}
     lines["tokens seen by source"] = describe_sources(recipe, planned, tokens)
     lines["stages"] = {item.stage.name: f"{item.hash}  {'ready' if item.artifact else 'to do'}" for item in planned}
     return lines
+
+
+def site_of(recipe: Recipe, gpu: str, count: int | None, **assumed: float | None) -> Site:
+    """`count` GPUs (the recipe's pretraining workers when None) named `gpu`, with `Site`'s assumptions where one is None."""
+    workers = recipe.resources.get("pretrain", StageResources()).to_ask().workers
+    return Site(find_gpu(gpu), count or workers, **{name: value for name, value in assumed.items() if value is not None})
+
+
+def _check_site(recipe: Recipe, site: Site, tokens: int | None, origin: str) -> None:
+    """A `RequestError` for a run that cannot be at `site`, or cannot be told."""
+    if recipe.pretrain.precision == "fp32":
+        raise RequestError("the planner knows the GPUs' bf16 peak and the recipe asks for fp32; set pretrain.precision to auto or bf16")
+    if not tokens:
+        raise RequestError(f"tokens to see: {origin}; give --set pretrain.tokens=…")
+    check_fit(recipe.model, recipe.tokenizer.vocab_size, recipe.pretrain, site.gpu, site.count)
 
 
 def planned_tokens(recipe: Recipe, planned: list[PlannedStage], storage: Folder) -> tuple[int | None, str]:
@@ -88,8 +119,13 @@ def _amounts(recipe: Recipe, planned: list[PlannedStage]) -> tuple[str, dict[str
 
 
 def _written(row: PlanRow) -> str:
-    value = f"{row.value:,.4g}" if row.value < 1e3 else _scaled(row.value)
-    return f"{value}{row.unit:<6} {row.note}"
+    if row.unit not in SPOKEN:
+        text = f"{row.value:,.4g} {row.unit}" if row.value < 1e3 else f"{_scaled(row.value)}{row.unit}"
+    else:
+        size, unit = next((scale for scale in SPOKEN[row.unit] if row.value >= scale[0]), (1.0, row.unit))
+        number = row.value / size
+        text = f"{number:,.4g} {unit}" if number < 1e3 else f"{number:,.0f} {unit}"
+    return f"{text:<14} {row.note}".rstrip()
 
 
 def _scaled(value: float) -> str:

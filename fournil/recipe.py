@@ -23,7 +23,7 @@ from pipelines.config import CleanConfig, InstructionsConfig, MixConfig
 from pipelines.models.config import SurveyConfig
 from pipelines.sources.config import ExtractOptions, SourceConfig
 from serving.config import ServeConfig
-from training.config import AnnealConfig, ModelConfig, PretrainConfig, SftConfig, TokenizerConfig
+from training.config import AnnealConfig, ModelConfig, PretrainConfig, ScaleConfig, SftConfig, TokenizerConfig, WatchConfig
 from training.schedule import learning_rate
 
 ELASTIC_STAGES = ("pretrain", "anneal", "sft", "dpo")
@@ -69,6 +69,8 @@ class Recipe(Section):
     eval: EvalConfig = EvalConfig()
     report: ReportConfig = ReportConfig()
     serve: ServeConfig = ServeConfig()
+    scale: ScaleConfig = ScaleConfig()
+    watch: WatchConfig = WatchConfig()
     resources: dict[str, StageResources] = {}
 
     @model_validator(mode="after")

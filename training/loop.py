@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +24,27 @@ from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_mo
 from cluster.errors import RequestError, WorkError
 from cluster.storage import Folder
 from training.average import average_checkpoints
-from training.checkpoint import Checkpoints, checkpoint_folder, load_step, load_weights
-from training.config import LoopConfig, ModelConfig
+from training.checkpoint import TRAINED, Checkpoints, checkpoint_folder, load_step, load_weights
+from training.config import LoopConfig, LoraConfig, ModelConfig, WatchConfig
 from training.data import IGNORE, HeldOut, TrainingData
 from training.distributed import PATIENT_TIMEOUT_S, World, build_model, compiler_fault, full_state_dict, open_world
 from training.export import export_model
-from training.flops import flops_per_token, matmul_peak, parameter_count
+from training.flops import FLOPS_FORMULA, flops_per_token, matmul_peak, parameter_count
 from training.goldfish import drop_targets
+from training.hardware import gpu_of_device
 from training.heldout import read_heldout, shown
+from training.lora import export_adapter, init_adapters, merged
 from training.meter import Meter
 from training.metrics import METRICS, MetricsLog
 from training.model import Llama, init_weights
 from training.objectives import DeviceBatch, Objective, next_token, on_device
 from training.optim import build_optimizer
 from training.order import share
+from training.profile import ProfilerWindow
 from training.schedule import learning_rate
 from training.spikes import Shift, SpikeGuard, go_round, skipped_steps
 from training.step import Figures, Reading, train_step
+from training.trackers import open_tracker
 
 EXPORT, AVERAGE, SUMMARY = "export", "export-average", "summary.json"
 LOG_SECONDS = 1.0
@@ -63,6 +68,9 @@ class Job:
     `data` opens the training data where it is called; the first weights are fresh, or (`initial`) those of an artifact's
     newest checkpoint, or (`branch`) come with the optimizer's state; `identity` names the recipe and inputs and must be
     equal on resume; `attempt` is new for each start and names unfinished files; `after` says what ended the attempt before.
+    `prepare` is given the model with its first weights and the rows of a micro-batch, before the first step; with `lora`,
+    adapters alone are trained.
+    `logs` is where trackers write and where the profiler is asked for (None: with the results, and never).
     """
 
     model: ModelConfig
@@ -78,7 +86,11 @@ class Job:
     chat: bool = False
     threads: int | None = None
     objective: Objective = next_token
+    prepare: Callable[[Llama, World, int], None] | None = None
+    lora: LoraConfig | None = None
     after: str | None = None
+    watch: WatchConfig = field(default_factory=WatchConfig)
+    logs: Path | None = None
 
 
 def train(job: Job) -> dict[str, Any]:
@@ -86,11 +98,12 @@ def train(job: Job) -> dict[str, Any]:
     with open_world(job.settings.precision, job.threads) as world, ThreadPoolExecutor(1) as reader:
         # Checked first: everything else is written beside the checkpoints.
         folder = checkpoint_folder(job.out)
-        with MetricsLog(job.out.local_path(METRICS), world.is_main) as log:
+        with MetricsLog(job.out.local_path(METRICS), world.is_main, partial(open_tracker, job)) as log:
             run = _prepare(job, world, folder, log)
             with run.checkpoints:
                 while run.step < run.data.order.steps:
                     _step(run, reader)
+                    run.window.between_steps(run.step)
                     if len(run.bad) >= job.settings.spikes.max_skipped:
                         _rewind(run)
                 return _finish(run)
@@ -122,6 +135,7 @@ class _Run:
     micro_rows: int
     compiled: bool
     meter: Meter
+    window: ProfilerWindow
     step: int = 0
     tokens: int = 0
     skipped: int = 0
@@ -143,13 +157,15 @@ def _prepare(job: Job, world: World, folder: Path, log: MetricsLog) -> _Run:
     data = job.data()
     fault = compiler_fault(world.device) if settings.compile else None
     compiled = settings.compile and not any(world.gathered(fault is not None))
-    model = build_model(job.model, job.vocab_size, settings.seed, world, compiled)
+    model = build_model(job.model, job.vocab_size, settings.seed, world, compiled, lora=job.lora)
     optimizer = build_optimizer(model, settings.optim)
     guard = SpikeGuard(settings.spikes, world.device)
     micro_rows = share(data.order.rows(0), 0, world.size, settings.micro_batch_tokens // settings.seq_len).shape[1]
     peak = world.total(matmul_peak(world.precision, world.device.type))[0]
-    meter = Meter(flops_per_token(job.model, job.vocab_size, settings.seq_len), peak, world.device)
-    run = _Run(job, world, data, model, optimizer, guard, checkpoints, log, micro_rows, compiled, meter)
+    flops = flops_per_token(job.model, job.vocab_size, settings.seq_len)
+    meter = Meter(flops, peak, world.device, world.size, _known_peak(world))
+    window = ProfilerWindow(job.logs, job.out.local_path(), log)
+    run = _Run(job, world, data, model, optimizer, guard, checkpoints, log, micro_rows, compiled, meter, window)
     facts, notes = _restore(run)
     log.rewind(run.step)
     for note in notes:
@@ -159,6 +175,13 @@ def _prepare(job: Job, world: World, folder: Path, log: MetricsLog) -> _Run:
     _say_start(run, facts)
     meter.parts["prepare"] = time.perf_counter() - began
     return run
+
+
+def _known_peak(world: World) -> float | None:
+    """Dense bf16 FLOP/s of all workers' GPUs together as their makers state it, None where one of them is not known."""
+    gpu = gpu_of_device(torch.cuda.get_device_name(world.device)) if world.device.type == "cuda" else None
+    peak = world.total(gpu.flops if gpu and world.precision == "bf16" else math.nan)[0]
+    return peak if math.isfinite(peak) else None
 
 
 def _restore(run: _Run) -> tuple[dict[str, Any] | None, list[str]]:
@@ -177,6 +200,8 @@ def _restore(run: _Run) -> tuple[dict[str, Any] | None, list[str]]:
     run.guard.load(there["spikes"])
     if facts is None:
         _begin(run)
+    elif job.lora is not None and job.initial is not None:
+        load_weights(run.model, checkpoint_folder(job.initial))  # frozen, so in none of the run's own checkpoints
     return facts, notes
 
 
@@ -185,9 +210,12 @@ def _begin(run: _Run) -> None:
     job = run.job
     if run.optimizer.state:  # it has trained, and goes back
         init_weights(run.model, job.settings.seed)
+        init_adapters(run.model, job.settings.seed)
         run.optimizer.state.clear()
     if job.initial is not None:
         load_weights(run.model, checkpoint_folder(job.initial))
+    if job.prepare is not None:
+        job.prepare(run.model, run.world, run.micro_rows)
     if job.branch is None:
         return
     facts = load_step(run.model, run.optimizer, checkpoint_folder(job.branch.base), job.branch.step)
@@ -209,6 +237,9 @@ def _say_start(run: _Run, facts: dict[str, Any] | None) -> None:
         "compile": run.compiled,
         "micro_rows": run.micro_rows,
         "matmul_flops": run.meter.peak,
+        "peak_flops": run.meter.known_peak,
+        "flops_per_token": run.meter.flops,
+        "flops_formula": FLOPS_FORMULA,
         "parameters": parameter_count(run.job.model, run.job.vocab_size),
         "sources": run.data.seen(order.steps, run.shifts),
     }
@@ -322,6 +353,7 @@ def _write_line(run: _Run, launched: _Launched, figures: Figures) -> None:
         lr=launched.rate,
         grad_norm=figures.grad_norm,
         **run.meter.take(),
+        goodput=round(run.log.goodput(run.tokens), 1),
     )
 
 
@@ -338,6 +370,8 @@ def _save(run: _Run) -> None:
         "model": run.job.model.model_dump(mode="json"),
         "vocab_size": run.job.vocab_size,
     }
+    if run.job.lora is not None:
+        facts |= {"lora": run.job.lora.model_dump(mode="json"), "base": run.job.initial and run.job.initial.url}
     run.checkpoints.save(run.model, run.optimizer, facts)
 
 
@@ -351,6 +385,7 @@ def _read_heldout(run: _Run, streams: dict[str, HeldOut], *, whole: bool) -> dic
 def _finish(run: _Run) -> dict[str, Any]:
     """The whole held-out reading, the export, and the summary, which rank 0 writes last."""
     job, meter = run.job, run.meter
+    run.window.close(run.step)
     meter.timed("drain", run.checkpoints.wait)
     meter.parts["checkpoint_write"] = run.checkpoints.write_seconds
     run.world.set_timeout(PATIENT_TIMEOUT_S)
@@ -375,6 +410,7 @@ def _finish(run: _Run) -> dict[str, Any]:
         "precision": run.world.precision,
         "compile": run.compiled,
         **meter.summary(),
+        "goodput": round(run.log.goodput(run.tokens), 1),
     }
     if run.world.is_main:
         job.out.write_json(SUMMARY, summary)
@@ -383,17 +419,22 @@ def _finish(run: _Run) -> dict[str, Any]:
 
 
 def _export(run: _Run, name: str) -> None:
-    weights = full_state_dict(run.model)
+    """The model as a folder; adapters are merged into it, and stand beside it too."""
+    job, weights = run.job, full_state_dict(run.model)
     if run.world.is_main:
-        export_model(weights, run.job.model, run.job.vocab_size, run.job.tokenizer, run.job.out, name, chat=run.job.chat)
+        if job.lora is not None:
+            if name == EXPORT:
+                export_adapter(weights, job.lora, str(job.initial / EXPORT) if job.initial else "", job.out)
+            weights = merged(weights, job.lora)
+        export_model(weights, job.model, job.vocab_size, job.tokenizer, job.out, name, chat=job.chat)
     run.world.wait()
 
 
 def _average(run: _Run) -> dict[str, Any]:
     """The mean of the last checkpoints takes the model's place, is read and exported."""
-    weights = get_model_state_dict(run.model)
+    weights = get_model_state_dict(run.model, options=TRAINED)
     steps = average_checkpoints(weights, run.checkpoints.folder, run.job.settings.average_last)
-    set_model_state_dict(run.model, weights)
+    set_model_state_dict(run.model, weights, options=TRAINED)
     heldout = read_heldout(run.model, run.data.heldout, run.world, run.micro_rows)
     _export(run, AVERAGE)
     return {"steps": steps, "heldout": heldout}

@@ -17,12 +17,15 @@ Result = TypeVar("Result")
 class Meter:
     """Sums since the last figures were taken, and over the run, both without the first step, which compiles.
 
-    `flops` are those of a token, `peak` is the matmul rate timed at the start, in FLOP/s over all workers.
+    `flops` are those of a token, `peak` is the matmul rate timed at the start and `known_peak` that of the GPUs' maker (None
+    for hardware that `training/hardware.py` does not know), both in FLOP/s over all `workers`.
     """
 
     flops: float
     peak: float
     device: torch.device
+    workers: int = 1
+    known_peak: float | None = None
     tokens: int = 0
     seconds: float = 0.0
     waited: float = 0.0
@@ -54,6 +57,7 @@ class Meter:
         return {
             **self._speed(self.all_tokens, self.all_seconds),
             "matmul_flops": self.peak,
+            "peak_flops": self.known_peak,
             "memory_mb": self._memory_mb(),
             "seconds": {**parts, "train": round(self.all_seconds, 2)},
         }
@@ -66,10 +70,16 @@ class Meter:
         return result
 
     def _speed(self, tokens: int, seconds: float) -> dict[str, float | None]:
-        """Tokens a second, and the share of the peak that they need."""
+        """Tokens a second, of all workers and of one, and the shares of the peaks that they need: `mfu` is that of the maker's."""
         if not seconds:
-            return {"tokens_per_s": None, "flops_share": None}
-        return {"tokens_per_s": round(tokens / seconds, 1), "flops_share": round(tokens / seconds * self.flops / self.peak, 4)}
+            return dict.fromkeys(("tokens_per_s", "tokens_per_s_per_worker", "flops_share", "mfu"))
+        speed = tokens / seconds
+        return {
+            "tokens_per_s": round(speed, 1),
+            "tokens_per_s_per_worker": round(speed / self.workers, 1),
+            "flops_share": round(speed * self.flops / self.peak, 4),
+            "mfu": self.known_peak and round(speed * self.flops / self.known_peak, 4),
+        }
 
     def _memory_mb(self) -> int:
         """Peak memory of this worker: of the device if it has its own, else resident."""

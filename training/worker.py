@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.errors import FournilError, RequestError, WorkError
 from cluster.stage import Resources, StageContext
+from training.config import WatchConfig
 
 if TYPE_CHECKING:
     from training.loop import Job
@@ -43,6 +44,8 @@ def train_on_ray(job: Job, context: StageContext) -> dict[str, Any]:
     folder = checkpoint_folder(context.out)
     if context.out.exists(SUMMARY):
         return context.out.read_json(SUMMARY)
+    assert isinstance(context.watch, WatchConfig | None)
+    job = replace(job, watch=context.watch or WatchConfig(), logs=context.logs.resolve())
     _set_environment(context.resources)
     starting = _start_message(context)
     metrics = context.out.local_path(METRICS)
