@@ -62,7 +62,7 @@ def run(context: StageContext) -> dict[str, Any]:
     config = _config(context)
     base = context.input("anneal", "pretrain")
     trained_on = base.manifest.get("config", {}).get("pretrain", {}).get("seq_len")
-    trained = {"base": base, "chat": context.inputs["sft"]}
+    trained = {"base": base, "chat": context.input("dpo", "sft")}
     fits = _engines_that_fit(context.resources)
     workers = max(1, min(context.resources.workers, fits // len(trained)))
     share = Resources(workers, context.resources.cpus_per_worker, context.resources.gpus_per_worker)

@@ -48,6 +48,7 @@ def build_page(artifacts: Artifacts, config: ReportConfig) -> dict[str, Any]:
         "pretrain_svg": _training_chart(artifacts["pretrain"], "bits per byte, held out"),
         "anneal_svg": _training_chart(artifacts["anneal"], "bits per byte, held out") if "anneal" in artifacts else "",
         "sft_svg": _training_chart(artifacts["sft"], "held-out loss"),
+        "dpo_svg": _training_chart(artifacts["dpo"], "held-out pairs") if "dpo" in artifacts else "",
         "instruction_rows": _instruction_table(artifacts["instructions"]),
         "bits_svg": _bits_chart(results["results"]),
         "pairs_svg": _pairs_chart(results["results"]),

