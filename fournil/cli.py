@@ -256,8 +256,32 @@ def plan(
     from fournil.runs import open_storage
 
     checked = load_recipe(recipe, set_ or ())
-    site = site_of(checked, gpu, gpus, mfu=mfu, pue=pue, grams_per_kwh=grams_per_kwh) if gpu else None
+    site = site_of(checked, gpu, gpus, mfu=mfu, pue=pue, grams_per_kwh=grams_per_kwh)
     _print(describe_plan(checked, open_storage(storage), site, numbers=as_json), as_json)
+
+
+@app.command()
+def scale(
+    recipe: RecipeArgument,
+    at_once: Annotated[int | None, typer.Option(min=1, help="trials that run together; as many as there are cores by default")] = None,
+    set_: SetOption = None,
+    storage: StorageOption = None,
+    address: Annotated[str, typer.Option(help="`local`, `auto` (a running cluster) or ray://HEAD:10001")] = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Train the recipe's ladder of small models (its `scale` section) over sizes, tokens and mixes, fit the curves and
+    recommend a mix; finished trials are kept.
+
+    Example: `fournil scale recipes/demo.yaml --set "scale.mixes={less: {fr: 1, en: 3}, even: {fr: 1, en: 1}, more: {fr: 3, en: 1}}"`
+    """
+    from cluster.progress import Reporter
+    from fournil.recipe import load_recipe
+    from fournil.runs import open_storage
+    from fournil.scale import describe_report, scale_recipe
+
+    reporter = Reporter(Console(stderr=True, highlight=False, soft_wrap=True))
+    report = scale_recipe(load_recipe(recipe, set_ or ()), open_storage(storage), address=address, at_once=at_once, reporter=reporter)
+    _print(report if as_json else describe_report(report), as_json)
 
 
 @app.command()

@@ -49,10 +49,14 @@ def describe_plan(recipe: Recipe, storage: Folder, site: Site | None = None, *, 
     return lines
 
 
-def site_of(recipe: Recipe, gpu: str, count: int | None, **assumed: float | None) -> Site:
+def site_of(recipe: Recipe, gpu: str | None, count: int | None, **assumed: float | None) -> Site | None:
     """`count` GPUs (the recipe's pretraining workers when None) named `gpu`, with `Site`'s assumptions where one is None."""
-    workers = recipe.resources.get("pretrain", StageResources()).to_ask().workers
-    return Site(find_gpu(gpu), count or workers, **{name: value for name, value in assumed.items() if value is not None})
+    given = {name: value for name, value in assumed.items() if value is not None}
+    if gpu is None:
+        if count or given:
+            raise RequestError("--gpus, --mfu, --pue and --grams-per-kwh need --gpu, the kind of GPU that is planned for")
+        return None
+    return Site(find_gpu(gpu), count or recipe.resources.get("pretrain", StageResources()).to_ask().workers, **given)
 
 
 def _check_site(recipe: Recipe, site: Site, tokens: int | None, origin: str) -> None:
@@ -119,12 +123,14 @@ def _amounts(recipe: Recipe, planned: list[PlannedStage]) -> tuple[str, dict[str
 
 
 def _written(row: PlanRow) -> str:
-    if row.unit not in SPOKEN:
-        text = f"{row.value:,.4g} {row.unit}" if row.value < 1e3 else f"{_scaled(row.value)}{row.unit}"
+    size, unit = next((scale for scale in SPOKEN.get(row.unit, ()) if row.value >= scale[0]), (1.0, row.unit))
+    number = row.value / size
+    if number < 1e3:
+        text = f"{number:,.4g} {unit}"
+    elif row.unit in SPOKEN or (not unit and number < 1e5):
+        text = f"{number:,.0f} {unit}"
     else:
-        size, unit = next((scale for scale in SPOKEN[row.unit] if row.value >= scale[0]), (1.0, row.unit))
-        number = row.value / size
-        text = f"{number:,.4g} {unit}" if number < 1e3 else f"{number:,.0f} {unit}"
+        text = f"{_scaled(number)}{unit}"
     return f"{text:<14} {row.note}".rstrip()
 
 

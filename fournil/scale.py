@@ -38,16 +38,16 @@ def scale_recipe(recipe: Recipe, storage: Folder, *, address: str, at_once: int 
     ready: dict[str, Artifact] = {item.stage.name: item.artifact for item in planned if item.artifact is not None}
     if missing := [name for name in ("tokenizer", "tokens") if name not in ready]:
         raise RequestError(f"the recipe has no {' and no '.join(missing)} yet; run `fournil bake RECIPE --until tokens` first")
-    tokens, _ = planned_tokens(recipe, plan_bake(recipe, storage), storage)
+    tokens, _ = planned_tokens(recipe, planned, storage)
     assert tokens is not None
     trials = make_trials(recipe.scale, recipe.model, recipe.pretrain, ready["tokens"], ready["tokenizer"])
     asked = recipe.resources.get("scale")
-    resources = Resources(**asked.model_dump()) if asked else Resources()
+    resources = asked.to_ask() if asked else Resources()
     from cluster.session import check_shared, connect
 
     connect(address)
     check_shared(storage)
-    together = at_once or (asked.workers if asked else _places(resources))
+    together = at_once or (resources.workers if asked else _places(resources))
     rows = run_trials(
         trials,
         storage,

@@ -16,6 +16,10 @@ YARN_BETA_FAST, YARN_BETA_SLOW = 32, 1
 LOSS_CHUNK_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 27}
 """Logits that the loss holds at once: 8 MiB in fp32, which stays in a CPU's cache, and 512 MiB, which keeps a GPU busy."""
 
+RESHARD_BYTES = 1 << 30
+"""A model whose weights are larger in compute precision frees each block after its forward pass and gathers it again in the
+backward pass; a smaller one keeps them for both, which saves a gather."""
+
 PRODUCTS_MAX_LENGTH = 1_024
 """Longest rows for which attention on CPU keeps all its weights: 4,096 tokens, 16 heads and 24 blocks of them are 3 GiB in bf16."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from cluster.errors import RequestError
-from training.config import LOSS_CHUNK_ELEMENTS, PRODUCTS_MAX_LENGTH, LoopConfig, ModelConfig
+from training.config import LOSS_CHUNK_ELEMENTS, PRODUCTS_MAX_LENGTH, RESHARD_BYTES, LoopConfig, ModelConfig
 from training.flops import block_matrices, flops_per_token, parameter_count
 from training.hardware import GPUS, Gpu
 
@@ -37,7 +37,8 @@ class WorkerMemory:
     gradients: int
     optimizer: int
     gathered: int
-    """Whole copies in the compute format: tables and two blocks at a time, and the gradients of the tables and one block."""
+    """Whole copies in the compute format: tables and two blocks at a time (all of a small model), and the gradients of the tables
+    and one block."""
     activations: int
     """What the backward pass keeps of one micro-batch (eager), and one chunk of logits."""
 
@@ -238,7 +239,8 @@ def worker_memory(
     single = block_matrices(model) if loop.optim.optimizer == "muon" else 0
     shard = -(-parameters // workers)
     width = 2 if precision == "bf16" else 4
-    gathered = width * (outside + 2 * block) + width * (outside + block)
+    used = parameters if width * parameters <= RESHARD_BYTES else outside + 2 * block
+    gathered = width * used + width * (outside + block)
     rows = min(_rows_each(loop, workers) * loop.seq_len, loop.micro_batch_tokens)
     activations = activation_bytes(model, vocab_size, _changed(loop, micro_batch_tokens=rows), precision=precision, device=device)
     moments = -(-(8 * parameters - 4 * single) // workers)
@@ -252,11 +254,12 @@ def _rows_each(loop: LoopConfig, workers: int) -> int:
 def activation_bytes(
     model: ModelConfig, vocab_size: int, loop: LoopConfig, *, precision: Literal["bf16", "fp32"], device: Literal["cpu", "cuda"]
 ) -> int:
-    """Bytes that the backward pass of a micro-batch needs (eager, no recomputation), and the loss's chunk of logits.
+    """Bytes that the backward pass of a micro-batch needs (eager), and the loss's chunk of logits.
 
     By token and block: each norm keeps its input in fp32, its normalised input and its output; attention q, k, v, its
     output, and a log-sum (fp32) by head or, from plain products, all weights; SwiGLU the gate before and after SiLU, the
-    other half, and their product.
+    other half, and their product. Full checkpointing keeps the blocks' inputs and one block whole; selective
+    checkpointing also what `model.KEPT` names, the results of the products with weights and of fused attention.
     """
     width = 2 if precision == "bf16" else 4
     hidden, ffn, heads, tokens = model.hidden_size, model.intermediate_size, model.num_attention_heads, loop.micro_batch_tokens
@@ -265,6 +268,12 @@ def activation_bytes(
     products = device == "cpu" and precision == "bf16" and loop.seq_len <= PRODUCTS_MAX_LENGTH
     weights = width * heads * loop.seq_len if products else 4 * heads
     block = 2 * norm + width * (2 * hidden + 2 * kv) + weights + 4 * width * ffn
+    attended = 0 if products else width * hidden + 4 * heads
+    kept = {
+        "none": model.num_hidden_layers * block,
+        "selective": model.num_hidden_layers * (width * (4 * hidden + 2 * kv + 2 * ffn) + attended) + block,
+        "full": model.num_hidden_layers * width * hidden + block,
+    }[loop.activation_checkpointing]
     head = norm + width * hidden
     chunk = min(LOSS_CHUNK_ELEMENTS[device], tokens * vocab_size)
-    return tokens * (model.num_hidden_layers * block + head) + chunk * (4 + 2 * width)
+    return tokens * (kept + head) + chunk * (4 + 2 * width)
