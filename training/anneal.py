@@ -11,7 +11,7 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,10 +20,13 @@ from cluster.storage import Folder
 from pipelines.config import MixConfig
 from pipelines.mix import MIX, annealing_ratios
 from pipelines.parts import read_batches
-from training.config import AnnealConfig, AnnealJobConfig, LoopConfig, ModelConfig, PretrainConfig
-from training.pretrain import TokensInput, identity
+from training.config import AnnealConfig, AnnealJobConfig, ModelConfig, PretrainConfig
+from training.pretrain import TokensInput, identity, pretrain_objective
 from training.schedule import learning_rate
 from training.worker import train_on_ray
+
+if TYPE_CHECKING:
+    from training.loop import Job
 
 VERSION = "1"
 
@@ -32,6 +35,11 @@ CHAT, CHAT_SOURCE = "chat", "instructions@chat"
 
 def run(context: StageContext) -> dict[str, Any]:
     """Anneal the pretrained model; returns the summary."""
+    return train_on_ray(make_job(context), context)
+
+
+def make_job(context: StageContext) -> Job:
+    """The stage's training run, its chat shard written if it has one."""
     from training.checkpoint import newest_state
     from training.loop import Branch, Job
 
@@ -47,7 +55,7 @@ def run(context: StageContext) -> dict[str, Any]:
         write = WriteChat(context.inputs["instructions"].folder, context.inputs["tokenizer"].folder, tokens.folder, context.out / CHAT)
         map_parts([{"name": CHAT}], write, context)
         ratios, added = {**ratios, CHAT_SOURCE: config.anneal.instructions}, context.out / CHAT
-    job = Job(
+    return Job(
         model=ModelConfig.model_validate(facts["model"]),
         vocab_size=facts["vocab_size"],
         settings=settings,
@@ -58,11 +66,11 @@ def run(context: StageContext) -> dict[str, Any]:
         attempt="",
         branch=Branch(base.folder, same_data=False),
         threads=max(1, int(context.resources.cpus_per_worker)),
+        objective=pretrain_objective(settings, context.inputs["tokenizer"].folder),
     )
-    return train_on_ray(job, context)
 
 
-def anneal_settings(pretrain: PretrainConfig, anneal: AnnealConfig, steps: int) -> LoopConfig:
+def anneal_settings(pretrain: PretrainConfig, anneal: AnnealConfig, steps: int) -> PretrainConfig:
     """Pretraining's settings with the annealing's tokens, seed and schedule: no warm-up, and a decay over all steps from the
     rate of the last of the `steps` of pretraining."""
     decay = {

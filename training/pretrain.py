@@ -16,7 +16,7 @@ from cluster.artifacts import canonical_json
 from cluster.errors import RequestError
 from cluster.stage import StageContext
 from cluster.storage import Folder
-from training.config import LoopConfig, PretrainJobConfig
+from training.config import LoopConfig, PretrainConfig, PretrainJobConfig
 from training.worker import train_on_ray
 
 if TYPE_CHECKING:
@@ -44,17 +44,18 @@ def run(context: StageContext) -> dict[str, Any]:
         identity=identity(context),
         attempt="",
         threads=max(1, int(context.resources.cpus_per_worker)),
-        objective=_objective(config, context.inputs["tokenizer"].folder),
+        objective=pretrain_objective(config.pretrain, context.inputs["tokenizer"].folder),
     )
     return train_on_ray(job, context)
 
 
-def _objective(config: PretrainJobConfig, tokenizer: Folder) -> Objective:
+def pretrain_objective(settings: PretrainConfig, tokenizer: Folder) -> Objective:
+    """Cross-entropy, or distillation where the recipe has a teacher."""
     from training.distil import distillation
     from training.objectives import next_token
 
-    distil = config.pretrain.distil
-    return next_token if distil is None else distillation(config.pretrain, distil, tokenizer)
+    distil = settings.distil
+    return next_token if distil is None else distillation(settings, distil, tokenizer)
 
 
 @dataclass(frozen=True)
