@@ -11,6 +11,7 @@ from fournil.bake import PlannedStage, plan_bake
 from fournil.recipe import Recipe, StageResources
 from pipelines.config import STREAMS
 from pipelines.mix import MANY_EPOCHS
+from training.data import seen_by_source, token_order
 from training.hardware import find_gpu
 from training.plan import PlanRow, Site, check_fit, plan_rows, plan_training
 
@@ -43,6 +44,8 @@ def describe_plan(recipe: Recipe, storage: Folder, site: Site | None = None, *, 
             row.name: {"value": row.value, "unit": row.unit, "note": row.note} if numbers else _written(row)
             for row in plan_rows(plan, site)
         }
+    if recipe.anneal:
+        lines["tokens to see while annealing"] = f"{recipe.anneal.tokens:,} (anneal.tokens)"
     lines["sampling ratios"] = {stream: f"{recipe.mix.ratios.get(stream, 1.0):g}" for stream in STREAMS}
     lines["tokens seen by source"] = describe_sources(recipe, planned, tokens)
     lines["stages"] = {item.stage.name: f"{item.hash}  {'ready' if item.artifact else 'to do'}" for item in planned}
@@ -85,32 +88,31 @@ def planned_tokens(recipe: Recipe, planned: list[PlannedStage], storage: Folder)
 def describe_sources(recipe: Recipe, planned: list[PlannedStage], tokens: int | None) -> dict[str, str]:
     """For each source of the mix the tokens that pretraining will see of it, the epochs and the share: counted once the tokens
     stage has run, from the mix's bytes once that has, before it from the caps."""
-    origin, amounts = _amounts(recipe, planned)
+    origin, amounts = _amounts(recipe, planned, tokens)
     if not amounts:
         return {"unknown": "until the mix stage has run: a source has no cap_mb"}
-    one_pass = sum(size * ratio for size, ratio in amounts.values())
-    passes = tokens / one_pass if tokens and one_pass else 1.0
+    total = sum(seen for _, seen in amounts.values())
     lines = {"from": origin}
-    for name, (size, ratio) in amounts.items():
-        seen, epochs = size * ratio * passes, ratio * passes
+    for name, (size, seen) in amounts.items():
+        epochs = seen / size if size else 0.0
         warning = f", more than {MANY_EPOCHS:g} epochs teach less and less" if epochs > MANY_EPOCHS else ""
-        share = 100 * size * ratio / one_pass if one_pass else 0.0
+        share = 100 * seen / total if total else 0.0
         lines[name] = f"{_scaled(seen)}tokens of {_scaled(size)}({epochs:.3g} epochs), {share:.1f} % of what is seen{warning}"
     return lines
 
 
-def _amounts(recipe: Recipe, planned: list[PlannedStage]) -> tuple[str, dict[str, tuple[float, float]]]:
-    """Tokens that each source has and its ratio, and where the figures come from."""
+def _amounts(recipe: Recipe, planned: list[PlannedStage], tokens: int | None) -> tuple[str, dict[str, tuple[float, float]]]:
+    """Tokens that each source has and those that are seen, and where the figures come from."""
     ready = {item.stage.name: item.artifact for item in planned if item.artifact is not None}
     if "tokens" in ready:
-        sources = ready["tokens"].folder.read_json("index.json")["sources"]
-        return "counted", {name: (entry["tokens"], entry["ratio"]) for name, entry in sources.items()}
+        index = ready["tokens"].folder.read_json("index.json")
+        found = seen_by_source(*token_order(index, recipe.pretrain))
+        return "counted", {name: (entry["tokens"], found.get(name, {"tokens": 0})["tokens"]) for name, entry in index["sources"].items()}
     guess = f"guessed at {BYTES_PER_TOKEN} bytes per token"
     if "mix" in ready:
         sources = ready["mix"].folder.read_json("mix.json")["sources"]
-        return f"bytes counted, tokens {guess}", {
-            name: (entry["bytes"] / BYTES_PER_TOKEN, entry["ratio"]) for name, entry in sources.items()
-        }
+        amounts = {name: (entry["bytes"] / BYTES_PER_TOKEN, entry["ratio"]) for name, entry in sources.items()}
+        return f"bytes counted, tokens {guess}", _spread(amounts, tokens)
     if any(source.cap_mb is None for source in recipe.sources):
         return "", {}
     mix = recipe.mix
@@ -119,7 +121,14 @@ def _amounts(recipe: Recipe, planned: list[PlannedStage]) -> tuple[str, dict[str
         stream = "parallel" if getattr(source, "translation_lang", None) else source.lang
         ratio = mix.sources.get(source.name, mix.families.get(source.family, mix.ratios.get(stream, 1.0)))
         amounts[source.name] = ((source.cap_mb or 0) * 1e6 / BYTES_PER_TOKEN, ratio)
-    return f"caps, nothing removed, tokens {guess}", amounts
+    return f"caps, nothing removed, tokens {guess}", _spread(amounts, tokens)
+
+
+def _spread(amounts: dict[str, tuple[float, float]], tokens: int | None) -> dict[str, tuple[float, float]]:
+    """Sizes and ratios to sizes and tokens seen, of `tokens` (None: one pass) in all."""
+    one_pass = sum(size * ratio for size, ratio in amounts.values())
+    passes = tokens / one_pass if tokens and one_pass else 1.0
+    return {name: (size, size * ratio * passes) for name, (size, ratio) in amounts.items()}
 
 
 def _written(row: PlanRow) -> str:
