@@ -154,6 +154,11 @@ class PackedRows:
     def __len__(self) -> int:
         return len(self._valid)
 
+    @property
+    def most(self) -> float:
+        """The most that a row counts."""
+        return self._valid.max(initial=0).item()
+
     def read(self, rows: np.ndarray) -> Batch:
         there = rows != EMPTY_ROW
         tokens = np.zeros((len(rows), self.seq_len), np.int64)
