@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 RESULTS, PICTURE = "scale/scaling.json", "scale/scaling.png"
 COLORS = ("#c8762b", "#2f6b8a", "#6a8f3c", "#8a4b7d", "#a33b2e", "#4d4d4d")
 UNIT = "held-out bits per byte"
+COLUMNS = 3
 
 
 def scale_recipe(recipe: Recipe, storage: Folder, *, address: str, at_once: int | None, reporter: Reporter) -> dict[str, Any]:
@@ -79,14 +80,14 @@ def describe_report(report: Mapping[str, Any]) -> dict[str, Any]:
     lines: dict[str, Any] = {"objective": "mean of " + ", ".join(f"{name} x {weight:g}" for name, weight in report["objective"].items())}
     for mix, laws in report["laws"].items():
         lines[f"law of {mix}"] = {name: _law_line(law) for name, law in laws.items()}
-    how = f"{place['how']} at {place['parameters']:,} parameters and {place['tokens']:,} tokens"
+    how = f"{place['how']} at {place['parameters']:,.0f} parameters and {place['tokens']:,.0f} tokens"
     lines["mixes compared"] = how if len(report["mixes"]) > 1 else f"one mix only: give more under scale.mixes ({how})"
     lines["mixes"] = {
         mix: f"{_shares(entry['shares'])}: {entry['objective']:.4f} ({_values(entry['loss'])})" for mix, entry in report["mixes"].items()
     }
     lines["noise"] = f"{noise:.4f} between seeds (standard deviation)" if noise is not None else "unknown: each trial has one seed"
     lines["recommended"] = recommendation(report)
-    lines["recipe's run"] = f"{target['parameters']:,} parameters, {target['tokens']:,} tokens"
+    lines["recipe's run"] = f"{target['parameters']:,.0f} parameters, {target['tokens']:,.0f} tokens"
     lines["files"] = report.get("files", [])
     return lines
 
@@ -136,20 +137,26 @@ def _values(losses: Mapping[str, float]) -> str:
 
 
 def draw(report: Mapping[str, Any]) -> bytes:
-    """A PNG: the objective by tokens, one line a width and a panel a mix, with its law; and the loss over the mixes."""
+    """A PNG: a panel a mix with the objective by tokens, one line a size, and its law; and one with the loss over the mixes."""
     from matplotlib.figure import Figure
 
     laws, mixing = report["laws"], report["mixing"]
     streams = sorted({stream for entry in report["mixes"].values() for stream in entry["shares"]})
     varying = [s for s in streams if len({round(entry["shares"].get(s, 0.0), 6) for entry in report["mixes"].values()}) > 1]
-    figure = Figure(figsize=(4.6 * (len(laws) + bool(mixing)), 3.8), layout="constrained")
-    panels = list(figure.subplots(1, len(laws) + bool(mixing), squeeze=False)[0])
+    count = len(laws) + bool(mixing)
+    columns, lines = min(COLUMNS, count), -(-count // COLUMNS)
+    figure = Figure(figsize=(4.6 * columns, 3.4 * lines), layout="constrained")
+    panels = list(figure.subplots(lines, columns, squeeze=False).flatten())
     for panel, mix in zip(panels, laws, strict=False):
+        if panel is not panels[0]:
+            panel.sharey(panels[0])
         _draw_law(panel, mix, report)
     if mixing:
-        _draw_mixes(panels[-1], varying[0], report)
-    for panel in panels:
+        _draw_mixes(panels[len(laws)], varying[0] if varying else streams[0], report)
+    for number, panel in enumerate(panels):
         panel.spines[["top", "right"]].set_visible(False)
+        if number >= count:
+            panel.set_axis_off()
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=130)
     return out.getvalue()

@@ -24,7 +24,7 @@ HUBER = 1e-3
 EXPONENTS = np.linspace(0.05, 1.5, 13)
 EDGES = 0.01, 2.5
 """Exponents outside say that the runs do not show the curve of that term."""
-STARTS = 6
+STARTS, REWEIGHTED = 6, 8
 RESAMPLES = 100
 INTERVAL = (5.0, 95.0)
 LARGEST_T = 20.0
@@ -93,7 +93,9 @@ def fit_law(readings: Sequence[Reading], start: ScalingLaw | None = None) -> Sca
 
     def refine(point: np.ndarray) -> Any:
         bounds = ([-20, -20, -20, 1e-3, 1e-3], [20, 20, 20, 3, 3])
-        return least_squares(residuals, point, slopes, bounds=bounds, loss="huber", f_scale=HUBER, xtol=1e-12, ftol=1e-12, gtol=1e-12)
+        return least_squares(
+            residuals, point, slopes, bounds=bounds, loss="huber", f_scale=HUBER, xtol=1e-10, ftol=1e-10, gtol=1e-12, max_nfev=100
+        )
 
     if start is None:
         points = _starts(n, d, losses)
@@ -105,11 +107,17 @@ def fit_law(readings: Sequence[Reading], start: ScalingLaw | None = None) -> Sca
 
 
 def _starts(n: np.ndarray, d: np.ndarray, losses: np.ndarray) -> list[np.ndarray]:
-    """The points of the grid of exponents where the law, linear there, is nearest to the losses."""
+    """The points of the grid of exponents where the law, linear there, is nearest to the losses: the sum of relative errors,
+    which a run gone wrong pulls less than their squares, by reweighted least squares."""
     found = []
     for alpha, beta in itertools.product(EXPONENTS, EXPONENTS):
-        linear, rest = nnls(np.stack([np.ones_like(n), np.exp(-alpha * n), np.exp(-beta * d)], axis=1), losses)
-        found.append((rest, _point(*linear, alpha, beta)))
+        columns = np.stack([np.ones_like(n), np.exp(-alpha * n), np.exp(-beta * d)], axis=1) / losses[:, None]
+        linear, errors = np.zeros(3), np.ones_like(n)
+        for _ in range(REWEIGHTED):
+            weights = 1 / np.sqrt(np.maximum(np.abs(errors), HUBER))
+            linear, _ = nnls(columns * weights[:, None], weights)
+            errors = columns @ linear - 1
+        found.append((np.abs(errors).sum(), _point(*linear, alpha, beta)))
     return [point for _, point in sorted(found, key=lambda entry: entry[0])[:STARTS]]
 
 
@@ -199,13 +207,14 @@ def describe_law(law: ScalingLaw, readings: Sequence[Reading], target: tuple[flo
     """Constants, what they predict at `target` (parameters, tokens) and for its FLOPs, 90 % intervals, and how well they fit."""
     figures = {"target": lambda law: law.loss(*target), "share_of_parameters": lambda law: law.beta / (law.alpha + law.beta)}
     errors = [abs(math.log(law.loss(reading.parameters, reading.tokens) / reading.loss)) for reading in readings]
-    parameters, tokens = law.optimal(6 * target[0] * target[1])
+    undetermined = _undetermined(law, readings)
+    optimal = None if {"N", "D"} & set(undetermined) else law.optimal(6 * target[0] * target[1])
     return {
         **asdict(law),
         **{name: figure(law) for name, figure in figures.items()},
-        "optimal": {"parameters": parameters, "tokens": tokens},
+        "optimal": optimal and {"parameters": optimal[0], "tokens": optimal[1]},
         "mean_error": float(np.mean(errors)),
-        "undetermined": _undetermined(law, readings),
+        "undetermined": undetermined,
         "extrapolation": target[0] * target[1] / max(reading.parameters * reading.tokens for reading in readings),
         "intervals": law_intervals(readings, law, figures),
     }
