@@ -26,7 +26,7 @@ from training.schedule import learning_rate
 from training.worker import train_on_ray
 
 if TYPE_CHECKING:
-    from training.loop import Job
+    from training.job import Job
 
 VERSION = "1"
 
@@ -41,7 +41,7 @@ def run(context: StageContext) -> dict[str, Any]:
 def make_job(context: StageContext) -> Job:
     """The stage's training run, its chat shard written if it has one."""
     from training.checkpoint import newest_state
-    from training.loop import Branch, Job
+    from training.job import Branch, Job
 
     config = context.config
     assert isinstance(config, AnnealJobConfig)

@@ -39,7 +39,7 @@ REFERENCE = "reference"
 def run(context: StageContext) -> dict[str, Any]:
     """Pack the preference pairs and train the chat model on them; returns the summary and the counts."""
     from training.checkpoint import newest_state
-    from training.loop import Job
+    from training.job import Job
     from training.objectives import Preference
 
     config = context.config

@@ -28,7 +28,7 @@ from training.pretrain import TokensInput, check_context
 
 if TYPE_CHECKING:
     from training.data import TrainingData
-    from training.loop import Job
+    from training.job import Job
 
 STAGE, VERSION = "trial", "1"
 OWN_MIX = "recipe"
@@ -203,7 +203,7 @@ class TrialInput:
 
 
 def _job(trial: Trial, storage: Folder, tokens: Folder, tokenizer: Folder, resources: Resources) -> Job:
-    from training.loop import Job
+    from training.job import Job
 
     return Job(
         model=trial.model,

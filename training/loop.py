@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -22,22 +21,20 @@ import torch
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
 
 from cluster.errors import RequestError, WorkError
-from cluster.storage import Folder
 from training.average import average_checkpoints
 from training.checkpoint import TRAINED, Checkpoints, checkpoint_folder, load_step, load_weights
-from training.config import LoopConfig, LoraConfig, ModelConfig, WatchConfig
 from training.data import IGNORE, HeldOut, TrainingData
 from training.distributed import PATIENT_TIMEOUT_S, World, build_model, compiler_fault, full_state_dict, open_world
 from training.export import export_model
 from training.flops import FLOPS_FORMULA, flops_per_token, matmul_peak, parameter_count
 from training.goldfish import drop_targets
-from training.hardware import gpu_of_device
 from training.heldout import read_heldout, shown
+from training.job import Job
 from training.lora import export_adapter, init_adapters, merged
-from training.meter import Meter
+from training.meter import Meter, known_peak
 from training.metrics import METRICS, MetricsLog
 from training.model import Llama, init_weights
-from training.objectives import DeviceBatch, Objective, next_token, on_device
+from training.objectives import DeviceBatch, on_device
 from training.optim import build_optimizer
 from training.order import share
 from training.profile import ProfilerWindow
@@ -48,49 +45,6 @@ from training.trackers import open_tracker
 
 EXPORT, AVERAGE, SUMMARY = "export", "export-average", "summary.json"
 LOG_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class Branch:
-    """A run that goes on from another: with the weights and the optimizer's state of step `step` (None: the newest) of the
-    checkpoints of the artifact `base`, and with `same_data` with the rows that would have come next there. It counts its own
-    steps from 0, and its schedule is its own: `wsd` without warm-up and with `decay_ratio` 1 is a cool-down."""
-
-    base: Folder
-    step: int | None = None
-    same_data: bool = True
-
-
-@dataclass(frozen=True)
-class Job:
-    """One training run, in a form that travels to its workers.
-
-    `data` opens the training data where it is called; the first weights are fresh, or (`initial`) those of an artifact's
-    newest checkpoint, or (`branch`) come with the optimizer's state; `identity` names the recipe and inputs and must be
-    equal on resume; `attempt` is new for each start and names unfinished files; `after` says what ended the attempt before.
-    `prepare` is given the model with its first weights and the rows of a micro-batch, before the first step; with `lora`,
-    adapters alone are trained.
-    `logs` is where trackers write and where the profiler is asked for (None: with the results, and never).
-    """
-
-    model: ModelConfig
-    vocab_size: int
-    settings: LoopConfig
-    data: Callable[[], TrainingData]
-    tokenizer: Folder
-    out: Folder
-    identity: dict[str, Any]
-    attempt: str
-    initial: Folder | None = None
-    branch: Branch | None = None
-    chat: bool = False
-    threads: int | None = None
-    objective: Objective = next_token
-    prepare: Callable[[Llama, World, int], None] | None = None
-    lora: LoraConfig | None = None
-    after: str | None = None
-    watch: WatchConfig = field(default_factory=WatchConfig)
-    logs: Path | None = None
 
 
 def train(job: Job) -> dict[str, Any]:
@@ -163,7 +117,7 @@ def _prepare(job: Job, world: World, folder: Path, log: MetricsLog) -> _Run:
     micro_rows = share(data.order.rows(0), 0, world.size, settings.micro_batch_tokens // settings.seq_len).shape[1]
     peak = world.total(matmul_peak(world.precision, world.device.type))[0]
     flops = flops_per_token(job.model, job.vocab_size, settings.seq_len)
-    meter = Meter(flops, peak, world.device, world.size, _known_peak(world))
+    meter = Meter(flops, peak, world.device, world.size, known_peak(world))
     window = ProfilerWindow(job.logs, job.out.local_path(), log)
     run = _Run(job, world, data, model, optimizer, guard, checkpoints, log, micro_rows, compiled, meter, window)
     facts, notes = _restore(run)
@@ -175,13 +129,6 @@ def _prepare(job: Job, world: World, folder: Path, log: MetricsLog) -> _Run:
     _say_start(run, facts)
     meter.parts["prepare"] = time.perf_counter() - began
     return run
-
-
-def _known_peak(world: World) -> float | None:
-    """Dense bf16 FLOP/s of all workers' GPUs together as their makers state it, None where one of them is not known."""
-    gpu = gpu_of_device(torch.cuda.get_device_name(world.device)) if world.device.type == "cuda" else None
-    peak = world.total(gpu.flops if gpu and world.precision == "bf16" else math.nan)[0]
-    return peak if math.isfinite(peak) else None
 
 
 def _restore(run: _Run) -> tuple[dict[str, Any] | None, list[str]]:

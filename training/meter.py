@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import time
 from collections.abc import Callable
@@ -9,6 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
+
+from training.distributed import World
+from training.hardware import gpu_of_device
 
 Result = TypeVar("Result")
 
@@ -86,3 +90,10 @@ class Meter:
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) >> 20
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+
+def known_peak(world: World) -> float | None:
+    """Dense bf16 FLOP/s of all workers' GPUs together as their makers state it, None where one of them is not known."""
+    gpu = gpu_of_device(torch.cuda.get_device_name(world.device)) if world.device.type == "cuda" else None
+    peak = world.total(gpu.flops if gpu and world.precision == "bf16" else math.nan)[0]
+    return peak if math.isfinite(peak) else None

@@ -28,7 +28,7 @@ VERSION = "2"
 
 def run(context: StageContext) -> dict[str, Any]:
     """Train the recipe's model on the tokens artifact; returns the summary."""
-    from training.loop import Job
+    from training.job import Job
 
     config = context.config
     assert isinstance(config, PretrainJobConfig)

@@ -30,7 +30,7 @@ TRAIN, HELDOUT = "train", "heldout"
 def run(context: StageContext) -> dict[str, Any]:
     """Pack the instructions artifact and fine-tune the pretrained weights on it; returns the summary and the counts."""
     from training.checkpoint import newest_state
-    from training.loop import Job
+    from training.job import Job
     from training.packing import PackSplit
 
     config = context.config

@@ -17,7 +17,7 @@ from training.config import WatchConfig
 from training.metrics import Sink, figures
 
 if TYPE_CHECKING:
-    from training.loop import Job
+    from training.job import Job
 
 
 def check_tracker(watch: WatchConfig) -> None:

@@ -21,7 +21,7 @@ from cluster.stage import Resources, StageContext
 from training.config import WatchConfig
 
 if TYPE_CHECKING:
-    from training.loop import Job
+    from training.job import Job
 
 MAX_FAILURES = 3
 QUICK_POLL_WORKERS = 16

@@ -19,7 +19,8 @@ from training.checkpoint import checkpoint_folder, checkpoint_path
 from training.config import GoldfishConfig, OptimConfig, SpikesConfig
 from training.data import IGNORE, Batch, Rows, TokenRows, TrainingData
 from training.dcp import read_checkpoint
-from training.loop import Branch, train
+from training.job import Branch
+from training.loop import train
 from training.metrics import progress_reading, read_metrics
 from training.model import Llama, init_weights
 from training.objectives import DeviceBatch, next_token
