@@ -243,7 +243,7 @@ def worker_memory(
     gathered = width * used + width * (outside + block)
     rows = min(_rows_each(loop, workers) * loop.seq_len, loop.micro_batch_tokens)
     activations = activation_bytes(model, vocab_size, _changed(loop, micro_batch_tokens=rows), precision=precision, device=device)
-    moments = -(-(8 * parameters - 4 * single) // workers)
+    moments = 8 * shard - 4 * (single // workers)
     return WorkerMemory(weights=4 * shard, gradients=4 * shard, optimizer=moments, gathered=gathered, activations=activations)
 
 

@@ -94,7 +94,16 @@ def fit_law(readings: Sequence[Reading], start: ScalingLaw | None = None) -> Sca
     def refine(point: np.ndarray) -> Any:
         bounds = ([-20, -20, -20, 1e-3, 1e-3], [20, 20, 20, 3, 3])
         return least_squares(
-            residuals, point, slopes, bounds=bounds, loss="huber", f_scale=HUBER, xtol=1e-10, ftol=1e-10, gtol=1e-12, max_nfev=100
+            residuals,
+            point,
+            slopes,
+            bounds=bounds,
+            loss="huber",
+            f_scale=HUBER,
+            xtol=1e-10,
+            ftol=1e-10,
+            gtol=1e-12,
+            max_nfev=100 if start is None else 30,
         )
 
     if start is None:

@@ -6,18 +6,15 @@ import gzip
 import json
 from pathlib import Path
 
-import pytest
-
 from tests.training.tiny import job, settings
 from training.loop import train
 from training.metrics import METRICS, read_metrics
 
 
-@pytest.mark.parametrize(("asked", "steps"), [("3", 3), ("", 5)])
-def test_touching_a_file_traces_the_next_steps(tmp_path: Path, asked: str, steps: int) -> None:
-    logs = tmp_path / "logs"
+def test_a_file_with_a_number_traces_so_many_steps(tmp_path: Path) -> None:
+    logs, steps = tmp_path / "logs", 3
     logs.mkdir()
-    (logs / "profile").write_text(asked)
+    (logs / "profile").write_text(str(steps))
     made = job(tmp_path, "run", settings(tokens=128 * 10), logs=logs)
     train(made)
     assert not (logs / "profile").exists()
@@ -33,7 +30,7 @@ def test_touching_a_file_traces_the_next_steps(tmp_path: Path, asked: str, steps
 def test_a_window_longer_than_the_run_ends_with_it(tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     logs.mkdir()
-    (logs / "profile").write_text("1000")
+    (logs / "profile").touch()
     train(job(tmp_path, "run", settings(tokens=128 * 4), logs=logs))
     (trace,) = (tmp_path / "run/profile").iterdir()
     assert json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
