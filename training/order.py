@@ -101,12 +101,13 @@ class Order:
         while start < stop:
             grid = (self._stride * window + self._offset(number)) % self._windows
             counts = np.diff((self._line + grid) // self._windows)
-            ends = np.cumsum(counts)
-            slots = _shuffled(int(ends[-1]), f"{self.seed}/pass/{number}/window/{window}")[max(0, first - start) : stop - start]
-            chosen = np.searchsorted(ends, slots, side="right")
-            sources.append(chosen)
-            turns.append((before - ends + counts)[chosen] + slots)
-            start, before, window = start + int(ends[-1]), before + counts, window + 1
+            chosen = np.repeat(np.arange(len(counts)), counts)[_shuffled(int(counts.sum()), f"{self.seed}/pass/{number}/window/{window}")]
+            rank = np.empty_like(chosen)
+            rank[np.argsort(chosen, kind="stable")] = np.arange(len(chosen))
+            inside = slice(max(0, first - start), stop - start)
+            sources.append(chosen[inside])
+            turns.append(((before - np.cumsum(counts) + counts)[chosen] + rank)[inside])
+            start, before, window = start + len(chosen), before + counts, window + 1
         return np.concatenate(sources), np.concatenate(turns)
 
     def _before(self, window: int, number: int) -> list[int]:

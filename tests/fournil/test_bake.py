@@ -15,7 +15,8 @@ ANNEAL = ["pretrain.optim={schedule: wsd, decay_ratio: 0}", "anneal={tokens: 100
 
 
 def recipe(folder: Path, *overrides: str) -> Recipe:
-    (folder / "notes.txt").write_text("du texte\n", encoding="utf-8")
+    if not (folder / "notes.txt").exists():  # another time of writing is another source
+        (folder / "notes.txt").write_text("du texte\n", encoding="utf-8")
     source = f"{{name: notes, reader: text, lang: fr, family: culture, license: CC0-1.0, paths: [{folder}/notes.txt]}}"
     return parse_recipe(f"name: t\nsources:\n  - {source}\n", overrides=overrides)
 

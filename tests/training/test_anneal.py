@@ -44,7 +44,6 @@ def test_the_rate_falls_from_where_pretraining_was() -> None:
     assert rates[0] < PRETRAIN.optim.learning_rate
     assert rates == sorted(rates, reverse=True)
     assert rates[-1] == pytest.approx(0.1 * learning_rate(19, 20, PRETRAIN.optim))
-    assert anneal_settings(PRETRAIN, anneal, 1).optim.learning_rate == pytest.approx(PRETRAIN.optim.learning_rate / 2)  # in the warm-up
 
 
 def test_chat_examples_become_documents_of_tokens(tmp_path: Path, root: Path) -> None:
@@ -70,12 +69,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def context(stage_context: Make, tmp_path: Path, root: Path) -> Callable[..., StageContext]:
     """`context(mix, anneal)`: what the stage is given."""
 
-    def make(mix: MixConfig, **anneal: object) -> StageContext:
+    def make(main: MixConfig, **anneal: object) -> StageContext:
         folder = Folder(str(tmp_path / "mix"))
-        folder.write_json("mix.json", make_mix(COUNTS, mix))
+        folder.write_json("mix.json", make_mix(COUNTS, main))
         inputs = {name: Artifact(name, name[0], Folder(str(root / name)), {}) for name in ("tokens", "tokenizer")}
         inputs["pretrain"] = Artifact("pretrain", "p", Folder(str(root / "base")), {})
-        inputs["mix"] = Artifact("mix", "m", folder, {"config": json.loads(mix.model_dump_json())})
+        inputs["mix"] = Artifact("mix", "m", folder, {"config": json.loads(main.model_dump_json())})
         inputs["instructions"] = Artifact("instructions", "i", folder, {})
         config = AnnealJobConfig(pretrain=PRETRAIN, anneal=AnnealConfig.model_validate({"tokens": 128 * 10, **anneal}))
         return stage_context("anneal", config, **inputs)

@@ -57,7 +57,7 @@ def test_floor_sum_is_the_sum_of_floors(terms: int, divisor: int, slope: int, st
 
 
 @settings(deadline=None, max_examples=60)
-@given(SMALL, st.integers(1, 16), SEEDS)
+@given(SMALL, st.integers(16, 64), SEEDS)
 def test_each_row_is_seen_as_often_as_its_ratio_says(mix: Mix, batch_rows: int, seed: int) -> None:
     times = Counter(seen(order_of(mix, batch_rows, seed)))
     first = 0
@@ -71,7 +71,7 @@ def test_each_row_is_seen_as_often_as_its_ratio_says(mix: Mix, batch_rows: int, 
 
 
 @settings(deadline=None, max_examples=60)
-@given(SMALL, st.integers(1, 16), SEEDS, st.integers(1, 900))
+@given(SMALL, st.integers(8, 64), SEEDS, st.integers(1, 900))
 def test_no_row_comes_again_before_all_others_of_its_source(mix: Mix, batch_rows: int, seed: int, total_rows: int) -> None:
     """Also where a run goes through the mix several times, and stops anywhere."""
     order = order_of(mix, batch_rows, seed, total_rows)
@@ -102,7 +102,7 @@ def test_every_window_has_each_sources_share_to_within_one_row(mix: Mix, seed: i
 
 
 def test_windows_are_shuffled() -> None:
-    order = Order([WINDOW_ROWS * 20, WINDOW_ROWS * 20], [1.0, 1.0], 8, seed=1)
+    order = Order([WINDOW_ROWS * 20, WINDOW_ROWS * 20], [1.0, 1.0], 1024, seed=1)
     sources = sources_of(order)
     repeats = (sources[1:] == sources[:-1]).mean()
     assert repeats == pytest.approx(0.5, abs=0.03)
@@ -110,9 +110,10 @@ def test_windows_are_shuffled() -> None:
 
 
 @settings(deadline=None, max_examples=60)
-@given(LARGE, st.integers(1, 500), SEEDS, st.integers(1, 9000), st.data())
-def test_order_is_a_pure_function_of_seed_and_step(mix: Mix, batch_rows: int, seed: int, total_rows: int, data: st.DataObject) -> None:
+@given(LARGE, st.integers(1, 500), SEEDS, st.integers(1, 12), st.data())
+def test_order_is_a_pure_function_of_seed_and_step(mix: Mix, batch_rows: int, seed: int, length: int, data: st.DataObject) -> None:
     """A run resumed at any step sees the rows that it would have seen, and knows what it has seen without having seen it."""
+    total_rows = data.draw(st.integers(batch_rows * (length - 1) + 1, batch_rows * length))
     going = order_of(mix, batch_rows, seed, total_rows)
     steps = [going.rows(step) for step in range(going.steps)]
     sources = sources_of(going)
