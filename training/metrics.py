@@ -136,7 +136,7 @@ class EventFile:
         self._events.flush()
 
     def write(self, line: dict[str, Any], flush: bool = True) -> None:
-        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.proto.event_pb2 import Event  # type: ignore[attr-defined]
         from tensorboardX.summary import scalar, text
 
         found = [scalar(name, value) for name, value in figures(line).items()]

@@ -96,7 +96,7 @@ def fit_law(readings: Sequence[Reading], start: ScalingLaw | None = None) -> Sca
         return least_squares(
             residuals,
             point,
-            slopes,
+            slopes,  # type: ignore[arg-type]
             bounds=bounds,
             loss="huber",
             f_scale=HUBER,
@@ -126,7 +126,7 @@ def _starts(n: np.ndarray, d: np.ndarray, losses: np.ndarray) -> list[np.ndarray
             weights = 1 / np.sqrt(np.maximum(np.abs(errors), HUBER))
             linear, _ = nnls(columns * weights[:, None], weights)
             errors = columns @ linear - 1
-        found.append((np.abs(errors).sum(), _point(*linear, alpha, beta)))
+        found.append((np.abs(errors).sum(), _point(linear[0], linear[1], linear[2], alpha, beta)))
     return [point for _, point in sorted(found, key=lambda entry: entry[0])[:STARTS]]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tensorboardX.crc32c import crc32c
-from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.event_pb2 import Event  # type: ignore[attr-defined]
 
 from cluster.errors import RequestError
 from training.metrics import TENSORBOARD, MetricsLog, figures, progress_reading, read_metrics

@@ -6,11 +6,14 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from cluster.errors import RequestError
 from training.config import LOSS_CHUNK_ELEMENTS, PRESETS, LoopConfig, ModelConfig, OptimConfig
 from training.hardware import GPUS
-from training.model import Llama
+from training.model import Llama, checkpoint_activations
 from training.plan import Site, activation_bytes, check_fit, plan_rows, plan_training, run_cost, worker_memory
 
 CROISSANT = LoopConfig(seq_len=2_048, batch_tokens=15_728_640, micro_batch_tokens=16_384)
@@ -138,3 +141,46 @@ def test_activations_are_what_autograd_keeps(precision: Literal["bf16", "fp32"],
     chunk = min(LOSS_CHUNK_ELEMENTS["cpu"], tokens.numel() * 512) * (4 + 2 * width)
     wanted = activation_bytes(config, 512, loop, precision=precision, device="cpu") - chunk
     assert found == pytest.approx(wanted, rel=0.05)
+
+
+class LiveStorages(TorchDispatchMode):
+    """Counts what is alive of all that operators made, also what the backward pass keeps out of Python's sight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[int, tuple[StorageWeakRef, int]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                self.seen[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
+        return made
+
+    def bytes(self) -> int:
+        return sum(size for reference, size in self.seen.values() if not reference.expired())
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_recomputation_keeps_what_the_formula_says(precision: Literal["bf16", "fp32"]) -> None:
+    """What is alive after a forward pass, between the levels: the block that the backward pass then makes again is not yet there."""
+    config = ModelConfig(hidden_size=128, intermediate_size=352, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2)
+    model = Llama(config, 512).to(torch.bfloat16 if precision == "bf16" else torch.float32)
+    tokens = torch.zeros(4, 128, dtype=torch.long)
+    found, wanted = {}, {}
+    for level in ("none", "selective", "full"):
+        loop = LoopConfig(seq_len=128, batch_tokens=512, micro_batch_tokens=512, activation_checkpointing=level)
+        checkpoint_activations(model, level)
+        with LiveStorages() as live:
+            loss = model(tokens, tokens)
+            found[level] = live.bytes()
+        del loss
+        wanted[level] = activation_bytes(config, 512, loop, precision=precision, device="cpu")
+    deeper = config.model_copy(update={"num_hidden_layers": 4})
+    block = activation_bytes(
+        deeper, 512, LoopConfig(seq_len=128, batch_tokens=512, micro_batch_tokens=512), precision=precision, device="cpu"
+    )
+    block -= wanted["none"]
+    for level in ("selective", "full"):
+        assert found["none"] - found[level] == pytest.approx(wanted["none"] - (wanted[level] - block), rel=0.01)
