@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from training.checkpoint import checkpoint_path, checkpoint_steps
 from training.dcp import read_checkpoint
 
 
-def average_checkpoints(weights: dict[str, Tensor], folder: Path, count: int) -> list[int]:
+def average_checkpoints(weights: Mapping[str, Any], folder: Path, count: int) -> list[int]:
     """Put the mean of the last `count` checkpoints' weights into `weights` (plain or sharded tensors); returns their steps.
 
     They are read one after another and summed in fp32. Plain tensors need no process group.
