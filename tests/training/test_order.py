@@ -109,7 +109,7 @@ def test_windows_are_shuffled() -> None:
     assert np.bincount(sources.reshape(-1, 8).sum(axis=1), minlength=9)[[2, 6]].min() > 0
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(LARGE, st.integers(1, 500), SEEDS, st.integers(1, 12), st.data())
 def test_order_is_a_pure_function_of_seed_and_step(mix: Mix, batch_rows: int, seed: int, length: int, data: st.DataObject) -> None:
     """A run resumed at any step sees the rows that it would have seen, and knows what it has seen without having seen it."""
