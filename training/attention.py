@@ -64,8 +64,9 @@ def has_varlen(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
 def attend_varlen(query: Tensor, key: Tensor, value: Tensor, offsets: Tensor) -> Tensor:
     """Flash attention over the documents that `offsets` (`document_offsets`) cuts out of the rows laid end to end."""
     batch, heads, length, width = query.shape
-    flat = [tensor.transpose(1, 2).reshape(batch * length, -1, width) for tensor in (query, key, value)]
-    mixed = varlen_attn(*flat, offsets, offsets, length, length, window_size=(-1, 0), enable_gqa=key.shape[1] != heads)
+    grouped = key.shape[1] != heads
+    query, key, value = (tensor.transpose(1, 2).reshape(batch * length, -1, width) for tensor in (query, key, value))
+    mixed = varlen_attn(query, key, value, offsets, offsets, length, length, window_size=(-1, 0), enable_gqa=grouped)
     assert isinstance(mixed, Tensor)
     return mixed.view(batch, length, heads, width).transpose(1, 2)
 

@@ -115,7 +115,8 @@ def _prepare(job: Job, world: World, folder: Path, log: MetricsLog) -> _Run:
     data = job.data()
     fault = compiler_fault(world.device) if settings.compile else None
     compiled = settings.compile and not any(world.gathered(fault is not None))
-    model = build_model(job.model, job.vocab_size, settings.seed, world, compiled, lora=job.lora)
+    recompute, fp8 = settings.activation_checkpointing, settings.fp8
+    model = build_model(job.model, job.vocab_size, settings.seed, world, compiled, recompute=recompute, fp8=fp8, lora=job.lora)
     optimizer = build_optimizer(model, settings.optim)
     guard = SpikeGuard(settings.spikes, world.device)
     micro_rows = share(data.order.rows(0), 0, world.size, settings.micro_batch_tokens // settings.seq_len).shape[1]

@@ -283,3 +283,23 @@ def test_compiled_and_bf16_training_agree_with_eager_fp32(tmp_path: Path) -> Non
     assert narrow["loss"] == pytest.approx(exact["loss"], abs=3e-2)
     assert compiled["compile"]
     assert narrow["precision"] == "bf16"
+
+
+def test_the_models_options_reach_it(tmp_path: Path) -> None:
+    recomputed, packed = [], []
+
+    def watched(model: Llama, batch: DeviceBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        recomputed.append({layer.recompute for layer in model.model.layers})
+        packed.append(batch.segments is not None)
+        return next_token(model, batch)
+
+    plain = settings(tokens=128)
+    exact = train(job(tmp_path, "exact", plain, objective=watched))
+    again = train(job(tmp_path, "again", plain.model_copy(update={"activation_checkpointing": "full"}), objective=watched))
+    masked = train(job(tmp_path, "masked", plain.model_copy(update={"mask_documents": True}), objective=watched))
+    assert recomputed == [{"none"}] * 2 + [{"full"}] * 2 + [{"none"}] * 2
+    assert packed == [False] * 4 + [True] * 2
+    assert again["loss"] == exact["loss"]
+    assert masked["heldout"]["fr"]["nats_per_token"] != exact["heldout"]["fr"]["nats_per_token"]
+    with pytest.raises(RequestError, match="fp8 needs an NVIDIA GPU"):
+        train(job(tmp_path, "fp8", plain.model_copy(update={"fp8": True})))
