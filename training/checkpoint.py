@@ -37,7 +37,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.optim import Optimizer
 
-from cluster.errors import RequestError, WorkError
+from cluster.errors import FournilError, RequestError, WorkError
 from cluster.storage import Folder
 from training.dcp import METADATA, read_checkpoint
 from training.distributed import World
@@ -52,7 +52,7 @@ NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 """Errors of a write that trying again does not cure."""
 
 CLOSE_SECONDS = 60.0
-"""How long a run that fails still waits for its last save."""
+"""How long a run that stops with an error of its own, which all workers raise, still waits for its last save."""
 
 _NAME = re.compile(r"step-\d{8}")
 _CHUNK = 1 << 22
@@ -111,10 +111,10 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Let the save under way end before the process group does. In a run that failed it cannot matter why it failed too."""
+        """Let the save under way end before the process group does, unless other workers may be dead or hang."""
         if kind is None:
             self.wait()
-        elif self._writing is not None:
+        elif self._writing is not None and (self.world.size == 1 or issubclass(kind, FournilError)):
             futures.wait([self._writing], CLOSE_SECONDS)
         self._stager.close()
 
