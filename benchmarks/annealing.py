@@ -78,11 +78,13 @@ class Transformers:
         raise NotImplementedError("this engine only scores")
 
     def close(self) -> None:
-        self.model = None
+        pass
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.annealing", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.annealing", description="annealing with and without good and instruction-like text"
+    )
     parser.add_argument("--recipe", default="recipes/demo.yaml")
     parser.add_argument("--storage", default="runs", help="where the recipe's data stages may be ready")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])

@@ -28,7 +28,9 @@ WIDTH, TOKENS = 128, 300_000
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.mix_ratio", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.mix_ratio", description="French to English in the mix against bits per byte of both"
+    )
     parser.add_argument("--recipe", default="recipes/demo.yaml")
     parser.add_argument("--storage", default="runs", help="where the recipe's tokens are")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
