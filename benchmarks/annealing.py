@@ -14,6 +14,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +37,22 @@ NAME = "annealing"
 SMALL = (
     "model={hidden_size: 96, intermediate_size: 256, num_hidden_layers: 3, num_attention_heads: 3, num_key_value_heads: 3, "
     "max_position_embeddings: 256, initializer_range: 0.06}",
-    "pretrain.tokens=400000",
+    "pretrain.tokens=600000",
+    "pretrain.batch_tokens=1024",
+    "pretrain.micro_batch_tokens=1024",
     "pretrain.optim={learning_rate: 0.004, schedule: wsd, warmup_ratio: 0.05, decay_ratio: 0}",
     "pretrain.eval_every=1000000",
     "sft.tokens=100000",
+    "sft.batch_tokens=1024",
+    "sft.micro_batch_tokens=1024",
     "sft.eval_every=1000000",
     *(f"resources.{stage}={{workers: 1, cpus_per_worker: 1}}" for stage in ("pretrain", "sft")),
 )
-"""1.1 M parameters, a third of a pass through the demo's corpus at a constant rate, one core."""
+"""1.1 M parameters, a twentieth of a pass through the demo's corpus at a constant rate, one core."""
 BEST = "{ratios: {fr: 0.5, en: 0.5, code: 0.25, parallel: 0.5}, families: {knowledge: 2.0}}"
 ARMS = {
-    "A": "anneal={tokens: 120000}",
-    "B": f"anneal={{tokens: 120000, instructions: 3.0, mix: {BEST}}}",
+    "A": "anneal={tokens: 150000}",
+    "B": f"anneal={{tokens: 150000, instructions: 3.0, mix: {BEST}}}",
 }
 """B: manuals, guides, FAQs and WordNet four times as often as the rest, and the chat examples, a third of what it sees."""
 PAIRS, BATCH = 400, 32
@@ -123,17 +128,18 @@ def measure(recipe: str, storage: Folder, seed: int) -> dict[str, tuple[Figures,
 def pair_accuracy(made: Artifact, clean: Artifact) -> dict[str, float]:
     """Share of minimal pairs won, by language."""
     export = made.folder / EXPORT
-    items = _pairs(clean)
+    items = _pairs(clean.folder)
     model = Model(made.stage, Transformers(export), load_tokenizer(export), model_context(export), model_context(export))
     return {result.subset: result.value for result in minimal_pairs.evaluate(model, items, lambda _: None)[0]}
 
 
-def _pairs(clean: Artifact) -> pa.Table:
+@lru_cache(maxsize=1)
+def _pairs(clean: Folder) -> pa.Table:
     config = EvalConfig(tasks=(minimal_pairs.TASK,), minimal_pairs=PAIRS)
     with tempfile.TemporaryDirectory() as scratch:
         out = Folder(scratch)
         for lang in minimal_pairs.LANGUAGES:
-            PrepareStream(clean.folder, out, config)({"name": lang})
+            PrepareStream(clean, out, config)({"name": lang})
         tables = [out.read_table(f"{PREPARED}/{minimal_pairs.TASK}-{lang}.parquet") for lang in minimal_pairs.LANGUAGES]
     return pa.concat_tables(tables)
 
