@@ -126,11 +126,11 @@ class PairRows(PackedRows):
         self._reference: np.ndarray | None = None
 
     def read(self, rows: np.ndarray) -> Batch:
-        if self._reference is None:
-            self._reference = np.load(self._place, mmap_mode="r")
+        known = self._reference if self._reference is not None else np.load(self._place, mmap_mode="r")
+        self._reference = known
         there = rows != EMPTY_ROW
-        reference = np.zeros((len(rows), self._reference.shape[1]), np.float32)
-        reference[there] = self._reference[rows[there]]
+        reference = np.zeros((len(rows), known.shape[1]), np.float32)
+        reference[there] = known[rows[there]]
         return super().read(rows)._replace(extra={REFERENCE: reference})
 
 

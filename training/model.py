@@ -81,7 +81,8 @@ class Llama(nn.Module):
         if targets is None:
             return F.linear(hidden, self.head_weight)
         losses = linear_cross_entropy(hidden.flatten(0, 1), self.head_weight, targets.flatten(), reduction, step or self.softmax_step)
-        return losses if reduction == "sum" else losses.view_as(targets)
+        # A copy: FSDP warns of forward passes that return views.
+        return losses if reduction == "sum" else losses.view_as(targets).clone()
 
 
 class Decoder(nn.Module):

@@ -23,7 +23,7 @@ from pipelines.parts import read_batches
 from training.data import EMPTY_ROW, IGNORE, Batch
 
 PACKED = "packed"
-ARRAYS = ("tokens", "targets", "segments", "valid")
+ARRAYS: tuple[str, ...] = ("tokens", "targets", "segments", "valid")
 WEIGHTS = "weights"
 
 Example = tuple[np.ndarray, np.ndarray]

@@ -87,7 +87,7 @@ def comparisons(rows: Sequence[Row], answers: dict[str, str], config: Preference
         prompt, gold, key = asked[row["id"]]
         return change_number(gold, prompt[-1]["content"], key) if kind == "changed_number" else leave_out(gold, key)
 
-    found: list[Row] = []
+    found: dict[str, Row] = {}
     for kind in KINDS:
         limit = config.max_pairs.get(kind, DEFAULT_MAX_PAIRS) // share
         for lang in LANGS:
@@ -99,9 +99,10 @@ def comparisons(rows: Sequence[Row], answers: dict[str, str], config: Preference
             else:
                 worse = (corrupted(row, kind) for row in there)
             pairs = (_pair(row, kind, *asked[row["id"]][:2], text) for row, text in zip(there, worse, strict=False) if text is not None)
-            found += _first(pairs, limit // 2)
+            _add(found, pairs, limit // 2)
     told = (_pair(row, MODEL_ANSWER, *asked[row["id"]][:2], answers[row["id"]]) for row in rows if answers.get(row["id"]))
-    return found + [pair for pair in told if pair is not None]
+    _add(found, told, len(rows))
+    return list(found.values())
 
 
 def _turns(row: Row) -> tuple[list[dict[str, str]], str]:
@@ -120,14 +121,14 @@ def _pair(row: Row, kind: str, prompt: list[dict[str, str]], chosen: str, reject
     return {**about, "messages": messages, "chosen": chosen, "rejected": rejected}
 
 
-def _first(pairs: Iterator[Row | None], limit: int) -> list[Row]:
-    kept: list[Row] = []
+def _add(found: dict[str, Row], pairs: Iterator[Row | None], limit: int) -> None:
+    """Take so many of the pairs, by id: two kinds may make the same one."""
     for pair in pairs:
-        if len(kept) == limit:
+        if limit <= 0:
             break
-        if pair is not None:
-            kept.append(pair)
-    return kept
+        if pair is not None and pair["id"] not in found:
+            found[pair["id"]] = pair
+            limit -= 1
 
 
 def change_number(text: str, source: str, key: int) -> str | None:
@@ -235,7 +236,8 @@ class _Answer:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
         dtype = torch.bfloat16 if device == "cuda" else torch.float32
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device).eval()
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        model.to(device).eval()
         torch.manual_seed(seed & 0x7FFFFFFFFFFFFFFF)
         sampling = {"do_sample": True, "temperature": config.temperature, "top_k": 0} if config.temperature else {"do_sample": False}
         encoded = [tokenizer.apply_chat_template(prompt, add_generation_prompt=True)["input_ids"] for prompt in prompts]

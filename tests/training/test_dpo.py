@@ -34,15 +34,16 @@ from training.objectives import Preference, Preferred, on_device, pair_loss
 from training.packing import PACKED, PackedRows
 
 SCHEMA = pa.schema([(name, pa.string()) for name in ("messages", "chosen", "rejected")])
+SHAPE = MODEL.model_copy(update={"max_position_embeddings": 128})
 CONFIG = DpoConfig(
-    seq_len=64,
-    batch_tokens=192,
-    micro_batch_tokens=64,
+    seq_len=128,
+    batch_tokens=384,
+    micro_batch_tokens=128,
     epochs=4,
     precision="fp32",
     compile=False,
     checkpoint_every=4,
-    eval_tokens=64,
+    eval_tokens=128,
     optim=OptimConfig(learning_rate=3e-3),
 )
 
@@ -71,7 +72,7 @@ def write_packed(root: Path, out: Folder | None = None) -> dict[str, dict[str, A
 
 
 def model_of(seed: int) -> Llama:
-    model = Llama(MODEL.model_copy(update={"initializer_range": 0.1}), VOCAB)
+    model = Llama(SHAPE.model_copy(update={"initializer_range": 0.1}), VOCAB)
     init_weights(model, seed)
     return model
 
@@ -175,7 +176,7 @@ def test_formulas_on_paper() -> None:
 
 def test_training_orders_held_out_pairs_and_the_reference_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that is cut and resumed ends as one that is not, and its second attempt computes no reference."""
-    train(job(tmp_path, "base", settings(tokens=128 * 4)))
+    train(job(tmp_path, "base", settings(tokens=128 * 4), model=SHAPE))
     passes = []
     compute = ReferencePass._log_probs
     monkeypatch.setattr(ReferencePass, "_log_probs", lambda *given: passes.append(1) or compute(*given))
@@ -186,7 +187,7 @@ def test_training_orders_held_out_pairs_and_the_reference_is_computed_once(tmp_p
             write_packed(tmp_path, out)
         how = {"objective": Preference("dpo", CONFIG.beta), "prepare": ReferencePass(out, CONFIG.seq_len), "chat": True}
         data = SlowInput(PairInput(out, CONFIG), fail_at=fail_at)
-        return train(job(tmp_path, name, CONFIG, initial=Folder(str(tmp_path / "base")), data=data, **how))
+        return train(job(tmp_path, name, CONFIG, model=SHAPE, initial=Folder(str(tmp_path / "base")), data=data, **how))
 
     summary = run("whole")
     assert summary["heldout"]["preferred"]["share_of_pairs"] == 1.0
@@ -203,13 +204,13 @@ def test_training_orders_held_out_pairs_and_the_reference_is_computed_once(tmp_p
 @pytest.mark.usefixtures("ray_session")
 def test_two_workers_train_adapters_on_pairs_as_one_does(stage_context: Callable[..., StageContext], tmp_path: Path) -> None:
     """The stage under FSDP with the base frozen and adapters sharded, against the same run in one process."""
-    train(job(tmp_path, "base", settings(tokens=128 * 4)))
+    train(job(tmp_path, "base", settings(tokens=128 * 4), model=SHAPE))
     base, lora = Folder(str(tmp_path / "base")), LoraConfig(rank=2)
     config = CONFIG.model_copy(update={"lora": lora})
     alone = Folder(str(tmp_path / "alone"))
     write_packed(tmp_path, alone)
     how = {"objective": Preference("dpo", config.beta), "prepare": ReferencePass(alone, config.seq_len), "lora": lora}
-    wanted = train(job(tmp_path, "alone", config, initial=base, data=PairInput(alone, config), chat=True, **how))
+    wanted = train(job(tmp_path, "alone", config, model=SHAPE, initial=base, data=PairInput(alone, config), chat=True, **how))
 
     folders = {"sft": base, **{name: Folder(str(tmp_path / name)) for name in ("preferences", "tokenizer")}}
     inputs = {name: Artifact(name, name, folder, {}) for name, folder in folders.items()}

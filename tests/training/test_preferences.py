@@ -42,7 +42,7 @@ QUIET = PreferencesConfig(answers=AnswersConfig(max_pairs=0))
 
 def row(number: int, lang: str, task: str = "translate") -> dict[str, str]:
     other = "en" if lang == "fr" else "fr"
-    asked, gold = (SENTENCES[side][number % 3].format(n=10 + number) for side in (other, lang))
+    asked, gold = (SENTENCES[side][number % 3].format(n=1000 + 137 * number) for side in (other, lang))
     messages = [{"role": "user", "content": f"Translate: {asked}"}, {"role": "assistant", "content": gold}]
     about = {"id": f"{number:04}{lang}", "task": task, "lang": lang, "source": f"s{number % 2}"}
     return {**about, "messages": json.dumps(messages, ensure_ascii=False)}

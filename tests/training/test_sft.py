@@ -123,7 +123,8 @@ def test_packed_examples_do_not_see_each_other(tmp_path: Path) -> None:
     model = Llama(MODEL, VOCAB)
     init_weights(model, 1)
     batch = PackedRows(out.local_path(PACKED), "train", 64).read(np.arange(receipt["rows"]))
-    tokens, targets, segments = (torch.from_numpy(array) for array in batch if array is not None)
+    assert batch.segments is not None
+    tokens, targets, segments = (torch.from_numpy(array) for array in (batch.tokens, batch.targets, batch.segments))
     alone = 0.0
     with torch.no_grad():
         for messages in conversations:
