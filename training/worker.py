@@ -181,7 +181,7 @@ def _cause(error: Any) -> str:
     failures = getattr(error, "worker_failures", {})
     for rank, failure in failures.items():
         if not hasattr(failure, "_base_exc"):
-            return f"worker {rank} died ({_last_line(failure)})"
+            return f"worker {rank} died: it was killed, was out of memory, or its node is gone"
     for rank, failure in failures.items():
         if "timed out" in str(failure).lower():
             return f"a worker hung: worker {rank} waited longer than collective_timeout_s for it ({_last_line(failure)})"
