@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cluster.errors import RequestError
 from cluster.storage import Folder
+from training.attention import OFFSETS
 from training.config import DistilConfig, LoopConfig, ModelConfig
 from training.data import content_hash
 from training.distributed import compute_precision
@@ -61,15 +62,15 @@ class Distillation:
 
     def __call__(self, model: Llama, batch: DeviceBatch) -> tuple[Tensor, Tensor]:
         assert batch.weights is None
-        teacher, targets = self._loaded(batch.tokens.device), batch.targets.flatten()
+        teacher, targets, offsets = self._loaded(batch.tokens.device), batch.targets.flatten(), batch.extra.get(OFFSETS)
         with torch.no_grad():
-            hidden = teacher.model(batch.tokens, batch.segments).flatten(0, 1)
+            hidden = teacher.model(batch.tokens, batch.segments, offsets).flatten(0, 1)
 
         def step(logits: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
             return distil_step(logits, F.linear(hidden[places], teacher.head_weight), targets[places], self.alpha, self.temperature)
 
         places = torch.arange(len(targets), device=targets.device).view_as(batch.targets)
-        return model(batch.tokens, places, batch.segments, step=step), (targets != IGNORE).sum()
+        return model(batch.tokens, places, batch.segments, document_offsets=offsets, step=step), (targets != IGNORE).sum()
 
     def _loaded(self, device: torch.device) -> Llama:
         if self._teacher is None:

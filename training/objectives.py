@@ -67,7 +67,7 @@ def on_device(batch: Batch, device: torch.device) -> DeviceBatch:
 def answer_log_probs(model: Llama, batch: DeviceBatch, answers: int) -> tuple[Tensor, Tensor]:
     """Log-probability in nats of each segment's targets, and their number: both fp32 [B, answers], by segment number from 1."""
     assert batch.segments is not None
-    nats = model(batch.tokens, batch.targets, batch.segments, reduction="none")
+    nats = model(batch.tokens, batch.targets, batch.segments, reduction="none", document_offsets=batch.extra.get(OFFSETS))
     nothing = nats.new_zeros(len(nats), answers + 1)
     counts = nothing.scatter_add(1, batch.segments, (batch.targets != IGNORE).to(nats.dtype))
     return nothing.scatter_add(1, batch.segments, -nats)[:, 1:], counts[:, 1:]
