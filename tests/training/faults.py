@@ -53,35 +53,47 @@ class Attempt:
 
 
 def run_attempt(job: Job, workers: int, fault: Fault | None = None) -> Attempt:
-    """Run a job in a new group of processes. When one ends badly all are killed, as Ray and torchrun do."""
+    """Run a job in a new group of processes."""
     folder = job.out.local_path(f"../attempt-{uuid.uuid4().hex[:8]}")
     folder.mkdir(parents=True)
-    began = time.monotonic()
-    group = [FORKS.Process(target=_work, args=(rank, workers, folder, job, fault), daemon=True) for rank in range(workers)]
-    for process in group:
-        process.start()
-    try:
-        while not all(process.exitcode == 0 for process in group):
-            left = LONGEST_SECONDS - (time.monotonic() - began)
-            if left < 0 or any(process.exitcode for process in group):
-                break
-            wait([process.sentinel for process in group if process.exitcode is None], left)
-    finally:
-        finished = all(process.exitcode == 0 for process in group)
-        for process in group:
-            process.kill()
-            process.join()
+    finished = run_group(_work, workers, workers, folder, job, fault)
     errors = [path.read_text() for path in sorted(folder.glob("error-*"))]
     reads = [[json.loads(line) for line in path.open() if line.endswith("\n")] for path in sorted(folder.glob("rows-*"))]
     together = [sorted(chain.from_iterable(parts)) for parts in zip(*reads, strict=False)] if len(reads) == workers else []
     return Attempt(finished, errors[0] if errors else None, together)
 
 
+def run_group(work: Callable[..., None], workers: int, *arguments: Any) -> bool:
+    """Run `work(rank, *arguments)` in so many processes; whether all ended well. When one does not, all are killed."""
+    group = [FORKS.Process(target=work, args=(rank, *arguments), daemon=True) for rank in range(workers)]
+    deadline = time.monotonic() + LONGEST_SECONDS
+    for process in group:
+        process.start()
+    try:
+        while any(process.exitcode is None for process in group) and not any(process.exitcode for process in group):
+            if not wait([process.sentinel for process in group if process.exitcode is None], deadline - time.monotonic()):
+                break
+        return all(process.exitcode == 0 for process in group)
+    finally:
+        for process in group:
+            process.kill()
+            process.join()
+
+
+def join_group(rank: int, workers: int, store: Path) -> None:
+    dist.init_process_group(
+        "gloo",
+        store=dist.FileStore(str(store), workers),
+        rank=rank,
+        world_size=workers,
+        timeout=timedelta(seconds=LONGEST_SECONDS),
+    )
+
+
 def _work(rank: int, workers: int, folder: Path, job: Job, fault: Fault | None) -> None:
     """One worker. It writes why it failed, and every step's loss to the log."""
     loop.LOG_SECONDS = 0.0
-    store = dist.FileStore(str(folder / "store"), workers)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=workers, timeout=timedelta(seconds=LONGEST_SECONDS))
+    join_group(rank, workers, folder / "store")
     mine = fault if fault and fault.rank == rank else None
     try:
         loop.train(replace(job, attempt=folder.name, data=_Recorded(job.data, folder / f"rows-{rank}", mine)))

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from cluster.errors import RequestError, WorkError
 from cluster.storage import Folder
+from tests.training.faults import join_group, run_group
 from tests.training.tiny import MODEL, VOCAB
 from training.checkpoint import Checkpoints, checkpoint_folder, checkpoint_steps, load_step, load_weights
 from training.config import OptimConfig
@@ -269,7 +269,7 @@ def _fill_the_disk_of_one(rank: int, folder: Path, world: World) -> None:
 
 
 def _save_in_a_world_of_two(rank: int, folder: str) -> None:
-    dist.init_process_group("gloo", store=dist.FileStore(f"{folder}/store", 2), rank=rank, world_size=2)
+    join_group(rank, 2, Path(folder) / "store")
     with open_world("fp32", threads=1) as world:
         states = saved(Path(folder) / "two", world, (5,))
         _fill_the_disk_of_one(rank, Path(folder) / "two", world)
@@ -286,7 +286,7 @@ def _save_in_a_world_of_two(rank: int, folder: str) -> None:
 
 def test_checkpoints_move_between_worker_counts(tmp_path: Path, world: World) -> None:
     saved(tmp_path / "one", world, (1, 2))
-    mp.start_processes(_save_in_a_world_of_two, args=(str(tmp_path),), nprocs=2, start_method="spawn")
+    assert run_group(_save_in_a_world_of_two, 2, str(tmp_path))
     facts, notes, model, _ = loaded(tmp_path / "two", world)
     assert facts is not None
     assert (facts["step"], facts["workers"], notes) == (5, 2, [])
