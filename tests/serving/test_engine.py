@@ -9,6 +9,7 @@ from cluster.errors import RequestError
 from cluster.storage import Folder
 from serving.config import ServeConfig
 from serving.engine import adapter_rank, engine_kwargs
+from tests.served import trainer_logprobs
 from tests.serving.test_app import greedy_reference, reference_logprobs
 from training.config import LoraConfig
 
@@ -31,7 +32,8 @@ def test_offline_engine_in_an_actor_agrees_with_transformers(tiny_model: Path, t
         assert ray.get(engine.generate.remote([prompt, prompt], 12, [])) == [expected, expected]
         assert ray.get(engine.generate.remote([prompt], 12, [stop])) == [until_stop]
         for tokens, logprobs in zip(sequences, ray.get(engine.token_logprobs.remote(sequences)), strict=True):
-            assert logprobs == pytest.approx(reference_logprobs(tiny_model, tokens), abs=1e-2)
+            assert logprobs == pytest.approx(reference_logprobs(tiny_model, tokens), abs=1e-4)
+            assert logprobs == pytest.approx(trainer_logprobs(tiny_model, tokens), abs=1e-4)
         ray.get(engine.close.remote())
     finally:
         ray.kill(engine)
