@@ -255,14 +255,16 @@ def _make_all(planned: list[PlannedStage], recipe: Recipe, run: Run, address: st
             continue
         reporter.say(f"{title}  running")
         run.write(stage=item.stage.name)
-        item.artifact = finished[item.stage.name] = _make(item, recipe, run.storage, finished, reporter, logs)
+        item.artifact = finished[item.stage.name] = make_artifact(item, recipe, run.storage, finished, reporter, logs)
         seconds = format_seconds(item.artifact.manifest["seconds"])
         reporter.say(f"{title}  done in {seconds}{_headline(item.artifact)}")
         for warning in item.artifact.metrics.get("warnings", ()):
             reporter.say(f"  note: {warning}")
 
 
-def _make(item: PlannedStage, recipe: Recipe, storage: Folder, finished: dict[str, Artifact], reporter: Reporter, logs: Path) -> Artifact:
+def make_artifact(
+    item: PlannedStage, recipe: Recipe, storage: Folder, finished: dict[str, Artifact], reporter: Reporter, logs: Path
+) -> Artifact:
     """Run one stage and commit its artifact."""
     stage, started, begun = item.stage, now(), time.monotonic()
     inputs = {name: finished[name] for name in stage.inputs}

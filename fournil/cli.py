@@ -285,6 +285,64 @@ def scale(
 
 
 @app.command()
+def tokenizer(
+    recipe: RecipeArgument,
+    sizes: Annotated[str | None, typer.Option(help="vocabulary sizes with commas between; the recipe's by default")] = None,
+    set_: SetOption = None,
+    storage: StorageOption = None,
+    address: Annotated[str, typer.Option(help="`local`, `auto` (a running cluster) or ray://HEAD:10001")] = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Fit vocabularies of several sizes on the recipe's mix and compare them, and public ones, on held-out text: tokens a word,
+    bytes a token, the premium of one language over another, parameters; and infer the mix back from the merges.
+
+    Example: `fournil tokenizer recipes/demo.yaml --sizes 4096,8192,16384,32768`
+    """
+    from cluster.progress import Reporter
+    from fournil.recipe import load_recipe
+    from fournil.runs import open_storage
+    from fournil.vocabulary import sweep_recipe, sweep_tables
+
+    reporter = Reporter(Console(stderr=True, highlight=False, soft_wrap=True))
+    report = sweep_recipe(load_recipe(recipe, set_ or ()), open_storage(storage), sizes, address=address, reporter=reporter)
+    if as_json:
+        _print(report, as_json)
+        return
+    for title, rows in sweep_tables(report).items():
+        _say(f"{title}:")
+        _print_rows(rows, as_json, empty="nothing was measured")
+        _say("")
+    for line in [*(f"note: {warning}" for warning in report["warnings"]), *report["files"]]:
+        _say(line)
+
+
+@app.command()
+def glitch(
+    target: Annotated[str, typer.Argument(metavar="RUN|FOLDER", help="a run, or a folder with a Hugging Face model of a run")],
+    stage: Annotated[str, typer.Option(help="the run's model after this stage: pretrain, anneal, sft or dpo")] = "pretrain",
+    share: Annotated[float, typer.Option(min=0.0, max=1.0, help="share of the vocabulary to flag")] = 0.02,
+    seen_below: Annotated[int, typer.Option(min=1, help="what counts as hardly seen in pretraining")] = 10,
+    worst: Annotated[int, typer.Option(min=0, help="how many tokens to print")] = 20,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find tokens that the model has hardly learnt by their embeddings, and check them by their counts in training.
+
+    Example: `fournil glitch demo`
+    """
+    from fournil.runs import open_storage
+    from fournil.vocabulary import scan_lines, scan_target
+
+    report = scan_target(target, open_storage(storage), stage, share=share, seen_below=seen_below, worst=worst)
+    if as_json:
+        _print(report, as_json)
+        return
+    _print_rows([{**row, "token": repr(row["token"])} for row in report["worst"]], as_json, empty="no token asked for")
+    for line in scan_lines(report):
+        _say(line)
+
+
+@app.command()
 def serve(
     target: Annotated[str, typer.Argument(metavar="RUN|FOLDER", help="a run, or a folder with a Hugging Face model")],
     port: Annotated[int | None, typer.Option(help="0 takes a free one; the recipe's (8000) by default")] = None,

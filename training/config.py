@@ -24,11 +24,14 @@ PRODUCTS_MAX_LENGTH = 1_024
 """Longest rows for which attention on CPU keeps all its weights: 4,096 tokens, 16 heads and 24 blocks of them are 3 GiB in bf16."""
 
 
+VocabSize = Annotated[int, Field(ge=512, le=262_144)]
+
+
 class TokenizerConfig(Section):
     """Byte-level BPE fitted on a sample with the given byte share by stream."""
 
-    vocab_size: int = Field(default=8_192, ge=512, le=262_144)
-    sample_mb: float = Field(default=20.0, gt=0)
+    vocab_size: VocabSize = 8_192
+    sample_mb: float = Field(default=20.0, gt=0, description="text to fit on; bounds the fit's memory: see `training/tokenizer.py`")
     shares: dict[str, float] = {"fr": 0.4, "en": 0.4, "code": 0.2}
 
 
