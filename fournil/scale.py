@@ -115,11 +115,10 @@ def recommendation(report: Mapping[str, Any]) -> str:
 def _law_line(law: Mapping[str, Any]) -> str:
     if "missing" in law:
         return f"too few points: {law['missing']}"
-    intervals = law["intervals"] or {}
 
     def spoken(name: str, digits: str = ".3g") -> str:
-        low_high = f" [{intervals[name][0]:{digits}}, {intervals[name][1]:{digits}}]" if name in intervals else ""
-        return f"{law[name]:{digits}}{low_high}"
+        low, high = law["intervals"][name]
+        return f"{law[name]:{digits}} [{low:{digits}}, {high:{digits}}]"
 
     warning = f"; not determined by these runs: {', '.join(law['undetermined'])}" if law["undetermined"] else ""
     return (
@@ -129,7 +128,7 @@ def _law_line(law: Mapping[str, Any]) -> str:
 
 
 def _shares(shares: Mapping[str, float]) -> str:
-    return " ".join(f"{stream} {share:.0%}" for stream, share in shares.items())
+    return " ".join(f"{stream} {share:.0%}" for stream, share in shares.items() if share >= 0.005)
 
 
 def _values(losses: Mapping[str, float]) -> str:

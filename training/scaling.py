@@ -22,9 +22,13 @@ from cluster.errors import RequestError
 HUBER = 1e-3
 """Difference of logs from which a reading counts as an outlier, as in Hoffmann et al."""
 EXPONENTS = np.linspace(0.05, 1.5, 13)
+BOUNDS = [-20.0, -20.0, -20.0, 1e-3, 1e-3], [20.0, 20.0, 20.0, 3.0, 3.0]
 EDGES = 0.01, 2.5
 """Exponents outside say that the runs do not show the curve of that term."""
-STARTS, REWEIGHTED = 6, 8
+LOOSE = 4.0
+"""So does an interval whose ends differ by more than this factor."""
+CONSTANTS = 5
+STARTS, REWEIGHTED = 3, 8
 RESAMPLES = 100
 INTERVAL = (5.0, 95.0)
 LARGEST_T = 20.0
@@ -67,11 +71,12 @@ def too_few(readings: Sequence[Reading]) -> str | None:
     return f"{len(readings)} runs of {sizes} sizes and {lengths} lengths; the curve needs at least 6 runs of 3 sizes and 3 lengths"
 
 
-def fit_law(readings: Sequence[Reading], start: ScalingLaw | None = None) -> ScalingLaw:
-    """The law with the least Huber loss of log predictions, from the best of a grid of exponents (or from `start`).
+def fit_law(readings: Sequence[Reading], outlier: float | None = None) -> ScalingLaw:
+    """The law with the least Huber loss of log predictions.
 
-    Given both exponents the law is linear in E, A and B, so non-negative least squares finds these for each start: the
-    grid has two dimensions and not five.
+    Given both exponents the law is linear in E, A and B, so the starts are a grid of two dimensions and not five. What
+    counts as an `outlier` is a difference of `HUBER`, or of `usual_error` where that is more: short runs are noisier than
+    those of Hoffmann et al.
     """
     if missing := too_few(readings):
         raise RequestError(f"too few readings for a scaling law: {missing}")
@@ -80,71 +85,74 @@ def fit_law(readings: Sequence[Reading], start: ScalingLaw | None = None) -> Sca
         raise RequestError("a scaling law needs finite losses, sizes and lengths above 0")
     middle = math.exp(np.log(sizes).mean()), math.exp(np.log(lengths).mean())
     n, d = np.log(sizes / middle[0]), np.log(lengths / middle[1])
+    best = _best(n, d, losses, outlier or HUBER)
+    e, a, b = np.exp(best[:3])
+    law = ScalingLaw(float(e), float(a * middle[0] ** best[3]), float(b * middle[1] ** best[4]), float(best[3]), float(best[4]))
+    usual = usual_error(law, readings)
+    return law if outlier or usual <= HUBER else fit_law(readings, usual)
 
-    def terms(point: np.ndarray) -> np.ndarray:
-        return np.stack([np.full_like(n, np.exp(point[0])), np.exp(point[1] - point[3] * n), np.exp(point[2] - point[4] * d)])
+
+def usual_error(law: ScalingLaw, readings: Sequence[Reading]) -> float:
+    """Twice the median error (of logs) of the runs that five constants cannot match anyway."""
+    return 2 * float(np.median(np.sort(np.abs(_errors(law, readings)))[CONSTANTS:]))
+
+
+def _errors(law: ScalingLaw, readings: Sequence[Reading]) -> np.ndarray:
+    return np.log([reading.loss / law.loss(reading.parameters, reading.tokens) for reading in readings])
+
+
+def _terms(point: np.ndarray, n: np.ndarray, d: np.ndarray) -> np.ndarray:
+    """E, A n^-alpha and B d^-beta for each reading; `point` is (log E, log A, log B, alpha, beta), n and d are logs."""
+    return np.stack([np.full_like(n, np.exp(point[0])), np.exp(point[1] - point[3] * n), np.exp(point[2] - point[4] * d)])
+
+
+def _best(n: np.ndarray, d: np.ndarray, losses: np.ndarray, huber: float) -> np.ndarray:
+    """The point of the least Huber loss from the most promising starts."""
 
     def residuals(point: np.ndarray) -> np.ndarray:
-        return np.log(terms(point).sum(0)) - np.log(losses)
+        return np.log(_terms(point, n, d).sum(0) / losses)
 
     def slopes(point: np.ndarray) -> np.ndarray:
-        shares = terms(point) / terms(point).sum(0)
+        terms = _terms(point, n, d)
+        shares = terms / terms.sum(0)
         return np.stack([*shares, -n * shares[1], -d * shares[2]], axis=1)
 
-    def refine(point: np.ndarray) -> Any:
-        bounds = ([-20, -20, -20, 1e-3, 1e-3], [20, 20, 20, 3, 3])
-        return least_squares(
-            residuals,
-            point,
-            slopes,  # type: ignore[arg-type]
-            bounds=bounds,
-            loss="huber",
-            f_scale=HUBER,
-            xtol=1e-10,
-            ftol=1e-10,
-            gtol=1e-12,
-            max_nfev=100 if start is None else 30,
-        )
-
-    if start is None:
-        points = _starts(n, d, losses)
-    else:
-        points = [_point(start.e, start.a * middle[0] ** -start.alpha, start.b * middle[1] ** -start.beta, start.alpha, start.beta)]
-    best = min((refine(point) for point in points), key=lambda fit: fit.cost).x
-    e, a, b = np.exp(best[:3])
-    return ScalingLaw(float(e), float(a * middle[0] ** best[3]), float(b * middle[1] ** best[4]), float(best[3]), float(best[4]))
+    options: dict[str, Any] = {"jac": slopes, "bounds": BOUNDS, "loss": "huber", "f_scale": huber, "max_nfev": 40}
+    fits = [least_squares(residuals, start, xtol=1e-10, ftol=1e-10, gtol=1e-12, **options) for start in _starts(n, d, losses, huber)]
+    return min(fits, key=lambda fit: fit.cost).x
 
 
-def _starts(n: np.ndarray, d: np.ndarray, losses: np.ndarray) -> list[np.ndarray]:
-    """The points of the grid of exponents where the law, linear there, is nearest to the losses: the sum of relative errors,
-    which a run gone wrong pulls less than their squares, by reweighted least squares."""
-    found = []
-    for alpha, beta in itertools.product(EXPONENTS, EXPONENTS):
-        columns = np.stack([np.ones_like(n), np.exp(-alpha * n), np.exp(-beta * d)], axis=1) / losses[:, None]
-        linear, errors = np.zeros(3), np.ones_like(n)
-        for _ in range(REWEIGHTED):
-            weights = 1 / np.sqrt(np.maximum(np.abs(errors), HUBER))
-            linear, _ = nnls(columns * weights[:, None], weights)
-            errors = columns @ linear - 1
-        found.append((np.abs(errors).sum(), _point(linear[0], linear[1], linear[2], alpha, beta)))
-    return [point for _, point in sorted(found, key=lambda entry: entry[0])[:STARTS]]
-
-
-def _point(e: float, a: float, b: float, alpha: float, beta: float) -> np.ndarray:
-    return np.array([*np.log(np.clip([e, a, b], 1e-6, 1e8)), np.clip(alpha, 2e-3, 2.9), np.clip(beta, 2e-3, 2.9)])
+def _starts(n: np.ndarray, d: np.ndarray, losses: np.ndarray, huber: float) -> list[np.ndarray]:
+    """The points of the grid of exponents where the law, linear there, is nearest to the losses by the sum of relative errors,
+    which a run gone wrong pulls less than their squares: least squares of all grid points at once, reweighted."""
+    alpha, beta = (grid.ravel() for grid in np.meshgrid(EXPONENTS, EXPONENTS))
+    columns = np.stack([np.ones((len(alpha), len(n))), np.exp(-np.outer(alpha, n)), np.exp(-np.outer(beta, d))], axis=-1) / losses[:, None]
+    linear, errors = np.zeros((len(alpha), 3)), np.ones((len(alpha), len(n)))
+    for _ in range(REWEIGHTED):
+        weighted = columns / np.maximum(np.abs(errors), huber)[..., None]
+        products = weighted.swapaxes(1, 2) @ columns
+        ridge = 1e-9 * np.trace(products, axis1=1, axis2=2)[:, None, None] * np.eye(3)
+        linear = np.linalg.solve(products + ridge, weighted.sum(1)[..., None])[..., 0].clip(0)
+        errors = np.einsum("gnk,gk->gn", columns, linear) - 1
+    chosen = np.argsort(np.abs(errors).sum(1))[:STARTS]
+    return [np.array([*np.log(np.clip(linear[place], 1e-6, 1e8)), alpha[place], beta[place]]) for place in chosen]
 
 
 def law_intervals(
-    readings: Sequence[Reading], law: ScalingLaw, figures: Mapping[str, Callable[[ScalingLaw], float]], seed: int = 0
-) -> dict[str, list[float]] | None:
-    """90 % bootstrap intervals of the five constants and of `figures`; None where too few resamples can be fitted."""
-    random, fits = np.random.default_rng(seed), []
-    for _ in range(RESAMPLES):
-        chosen = [readings[place] for place in random.integers(0, len(readings), len(readings))]
-        if not too_few(chosen):
-            fits.append(fit_law(chosen, law))
-    if 2 * len(fits) < RESAMPLES:
-        return None
+    readings: Sequence[Reading], law: ScalingLaw, figures: Mapping[str, Callable[[ScalingLaw], float]], resamples: int, seed: int = 0
+) -> dict[str, list[float]]:
+    """90 % bootstrap intervals of the five constants and of `figures`.
+
+    Errors are resampled, not runs: a ladder of nine that lost three by chance would be another ladder (Efron and Tibshirani
+    1993, section 9.5). They are scaled up for the constants that were fitted to them.
+    """
+    expected = np.array([law.loss(reading.parameters, reading.tokens) for reading in readings])
+    errors = _errors(law, readings)
+    errors = (errors - errors.mean()) * math.sqrt(len(errors) / (len(errors) - CONSTANTS))
+    random, fits, outlier = np.random.default_rng(seed), [], max(HUBER, usual_error(law, readings))
+    for _ in range(resamples):
+        losses = expected * np.exp(random.choice(errors, len(errors)))
+        fits.append(fit_law([reading._replace(loss=loss) for reading, loss in zip(readings, losses.tolist(), strict=True)], outlier))
     asked = {field.name: (lambda law, name=field.name: getattr(law, name)) for field in fields(ScalingLaw)} | dict(figures)
     return {name: np.percentile([figure(fit) for fit in fits], INTERVAL).tolist() for name, figure in asked.items()}
 
@@ -212,28 +220,36 @@ def best_mix(
     return {stream: float(share) for stream, share in zip(streams, points[best], strict=True)}, float(values[best])
 
 
-def describe_law(law: ScalingLaw, readings: Sequence[Reading], target: tuple[float, float]) -> dict[str, Any]:
+def describe_law(law: ScalingLaw, readings: Sequence[Reading], target: tuple[float, float], resamples: int = RESAMPLES) -> dict[str, Any]:
     """Constants, what they predict at `target` (parameters, tokens) and for its FLOPs, 90 % intervals, and how well they fit."""
     figures = {"target": lambda law: law.loss(*target), "share_of_parameters": lambda law: law.beta / (law.alpha + law.beta)}
-    errors = [abs(math.log(law.loss(reading.parameters, reading.tokens) / reading.loss)) for reading in readings]
-    undetermined = _undetermined(law, readings)
+    intervals = law_intervals(readings, law, figures, resamples)
+    undetermined = _undetermined(law, intervals, readings)
     optimal = None if {"N", "D"} & set(undetermined) else law.optimal(6 * target[0] * target[1])
     return {
         **asdict(law),
         **{name: figure(law) for name, figure in figures.items()},
         "optimal": optimal and {"parameters": optimal[0], "tokens": optimal[1]},
-        "mean_error": float(np.mean(errors)),
+        "mean_error": float(np.abs(_errors(law, readings)).mean()),
         "undetermined": undetermined,
         "extrapolation": target[0] * target[1] / max(reading.parameters * reading.tokens for reading in readings),
-        "intervals": law_intervals(readings, law, figures),
+        "intervals": intervals,
     }
 
 
-def _undetermined(law: ScalingLaw, readings: Sequence[Reading]) -> list[str]:
-    """Terms that the runs do not fix: exponents at the edge of what the fit allows, and terms that add nothing to any loss."""
-    least = min(reading.loss for reading in readings)
+def _undetermined(law: ScalingLaw, intervals: Mapping[str, Sequence[float]], readings: Sequence[Reading]) -> list[str]:
+    """Terms that the runs do not fix: those that add nothing to any loss, and exponents at the edge or of any size."""
+    least = 1e-3 * min(reading.loss for reading in readings)
     size = max(law.a * reading.parameters**-law.alpha for reading in readings)
     length = max(law.b * reading.tokens**-law.beta for reading in readings)
-    found = {"E": law.e < 1e-3 * least, "N": size < 1e-3 * least or not EDGES[0] < law.alpha < EDGES[1]}
-    found["D"] = length < 1e-3 * least or not EDGES[0] < law.beta < EDGES[1]
-    return [name for name, missing in found.items() if missing]
+
+    def loose(name: str) -> bool:
+        low, high = intervals[name]
+        return high > LOOSE * low
+
+    missing = {
+        "E": law.e < least or loose("e"),
+        "N": size < least or not EDGES[0] < law.alpha < EDGES[1] or loose("alpha"),
+        "D": length < least or not EDGES[0] < law.beta < EDGES[1] or loose("beta"),
+    }
+    return [name for name, is_missing in missing.items() if is_missing]

@@ -18,7 +18,7 @@ from training.mixing import analyse
 def test_a_ladder_with_laws_is_told_and_drawn() -> None:
     from matplotlib.image import imread
 
-    report = analyse(rows(), {}, TARGET)
+    report = analyse(rows(), {}, TARGET, resamples=5)
     lines = describe_report(report)
     assert lines["law of even"]["objective"].startswith("E ")
     assert "[" in lines["law of even"]["fr"]

@@ -36,7 +36,7 @@ def best_share() -> float:
 
 
 def test_the_mix_of_a_known_world_is_found_at_the_recipes_own_size() -> None:
-    report = analyse(rows(), {}, TARGET)
+    report = analyse(rows(), {}, TARGET, resamples=5)
     assert report["compared_at"] == {"parameters": 1e8, "tokens": 1e10, "how": "predicted by the laws"}
     assert report["objective"] == {"fr": 1.0, "en": 1.0}
     assert report["mixing"]["recommended"]["shares"]["fr"] == pytest.approx(best_share(), abs=0.02)
@@ -49,10 +49,15 @@ def test_the_mix_of_a_known_world_is_found_at_the_recipes_own_size() -> None:
 
 def test_few_trials_are_compared_where_they_were_measured() -> None:
     report = analyse(rows(widths=1, lengths=2, seeds=3, noise=0.002), {"fr": 1.0}, TARGET)
-    assert report["compared_at"] == {"parameters": 1e6, "tokens": 3e8, "how": "measured"}
+    assert report["compared_at"] == {"parameters": 1e6, "tokens": 3e8, "how": "measured (too few runs for laws)"}
     assert "6 runs of 1 sizes and 2 lengths" in report["laws"]["less"]["fr"]["missing"]
     assert report["mixing"]["recommended"]["shares"]["fr"] == pytest.approx(0.9)
     assert report["noise"] == pytest.approx(0.002 * np.mean([row["loss"]["fr"] for row in rows(1, 2)]), rel=0.5)
+
+
+def test_laws_that_are_less_sure_than_the_mixes_differ_are_not_asked() -> None:
+    report = analyse(rows(noise=0.1), {}, TARGET, resamples=5)
+    assert report["compared_at"] == {"parameters": 1e7, "tokens": 1e9, "how": "measured (the laws are less sure than the mixes differ)"}
 
 
 def test_two_mixes_have_no_curve_and_one_has_no_rival() -> None:
