@@ -171,9 +171,16 @@ def _start_message(context: StageContext) -> str:
 
 
 def _fournil_error(error: Any) -> FournilError | None:
-    """What a worker raised on purpose, whose line is meant for people."""
-    raised = [getattr(failure, "_base_exc", failure) for failure in getattr(error, "worker_failures", {}).values()]
-    return next((fault for fault in raised if isinstance(fault, FournilError)), None)
+    """What a worker raised on purpose, whose line is meant for people, or that it had no room to write."""
+    from training.checkpoint import NO_SPACE
+
+    for failure in getattr(error, "worker_failures", {}).values():
+        fault = getattr(failure, "_base_exc", failure)
+        if isinstance(fault, FournilError):
+            return fault
+        if isinstance(fault, OSError) and fault.errno in NO_SPACE:
+            return WorkError(f"{fault.filename or 'a file'} cannot be written ({fault.strerror}); make room, then the same command goes on")
+    return None
 
 
 def _cause(error: Any) -> str:

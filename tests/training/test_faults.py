@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import resource
 import signal
 from itertools import chain
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from cluster.errors import WorkError
 from tests.training.faults import Attempt, Fault, run_attempt
 from tests.training.tiny import job, settings
 from training.checkpoint import CHECKPOINTS, checkpoint_steps
 from training.job import Job
+from training.loop import train
 from training.metrics import METRICS, read_metrics
 from training.order import Order
 
@@ -110,3 +113,16 @@ def test_a_worker_that_hangs_is_noticed_and_the_run_goes_on(root: Path, plain: J
     last = run_attempt(made, 2)
     assert last.finished, last.error
     assert curve(made) == curve(plain)
+
+
+def test_a_full_disk_ends_the_run_and_the_same_run_goes_on_once_there_is_room(root: Path) -> None:
+    made = job(root, "full", settings(tokens=128 * 8, checkpoint_every=2))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+    try:
+        with pytest.raises(WorkError, match=r"step-00000002 cannot be written .*make room there"):
+            train(made)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert reached(made) == 0
+    assert train(made)["steps"] == 8
