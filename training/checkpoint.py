@@ -10,6 +10,7 @@ collective calls go over a gloo group of its own.
 
 from __future__ import annotations
 
+import copy
 import errno
 import json
 import re
@@ -127,7 +128,7 @@ class Checkpoints:
             self.write_seconds += self._write(state, facts)
             return
         # The copies are kept for the next save, so that it need not ask for memory again.
-        self._writing = _in_thread(self._write, self._stager.stage(state), facts)
+        self._writing = _in_thread(self._write, self._stager.stage(state), copy.deepcopy(facts))
 
     def wait(self) -> None:
         """Until the save under way is in place. All workers raise the same error if it failed."""
