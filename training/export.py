@@ -113,6 +113,8 @@ def model_config(config: dict[str, Any]) -> tuple[ModelConfig, int]:
         raise RequestError(f"config.json: {str(error).splitlines()[-1].strip()}") from None
     theirs = huggingface_config(model, config["vocab_size"], config["dtype"])
     other = [name for name in ("architectures", "attention_bias", "head_dim", "hidden_act", "mlp_bias") if config.get(name) != theirs[name]]
+    if any(theirs["rope_parameters"].get(name) != value for name, value in rope.items()):
+        other.append("rope_parameters")
     if other:
         raise RequestError(f"config.json: {other[0]} is {config.get(other[0])!r} and Fournil's model has {theirs[other[0]]!r}")
     return model, config["vocab_size"]
