@@ -118,7 +118,7 @@ def _prepare(job: Job, world: World, folder: Path, log: MetricsLog) -> _Run:
     recompute, fp8 = settings.activation_checkpointing, settings.fp8
     model = build_model(job.model, job.vocab_size, settings.seed, world, compiled, recompute=recompute, fp8=fp8, lora=job.lora)
     optimizer = build_optimizer(model, settings.optim)
-    guard = SpikeGuard(settings.spikes, world.device)
+    guard = SpikeGuard(settings.spikes, world.device, settings.optim.grad_clip)
     micro_rows = share(data.order.rows(0), 0, world.size, settings.micro_batch_tokens // settings.seq_len).shape[1]
     peak = world.total(matmul_peak(world.precision, world.device.type))[0]
     flops = flops_per_token(job.model, job.vocab_size, settings.seq_len)

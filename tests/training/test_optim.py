@@ -51,7 +51,7 @@ def plain() -> Llama:
 def steps(
     model: Llama, optimizer: torch.optim.Optimizer, settings: OptimConfig, rows: slice = slice(None), count: int = STEPS
 ) -> list[Figures]:
-    guard, part = SpikeGuard(SpikesConfig(), torch.device("cpu")), batch(rows)
+    guard, part = SpikeGuard(SpikesConfig(), torch.device("cpu"), 0.5), batch(rows)
     return [
         train_step(model, optimizer, guard, next_token, [part], part.targets.numel(), settings.learning_rate, settings.grad_clip).wait()
         for _ in range(count)
@@ -132,7 +132,7 @@ def test_steps_are_torchs_own_and_a_skipped_one_leaves_no_trace(world: World, na
     close(full_state_dict(model), weights, 1e-5 if name == "adamw" else MUON)
 
     before = {key: tensor.clone() for key, tensor in state(model, optimizer).items()}
-    guard = SpikeGuard(SpikesConfig(), world.device)
+    guard = SpikeGuard(SpikesConfig(), world.device, 0.5)
     poisoned = train_step(model, optimizer, guard, poison, [batch()], 64, 1e-2, 0.5).wait()
     assert poisoned.skipped
     after = state(model, optimizer)
@@ -172,7 +172,7 @@ def _two_workers(rank: int, folder: str) -> None:
             figures += steps(model, optimizer, settings, mine, 1)
             results[name] = ([step.grad_norm for step in figures], full_state_dict(model))
             before = {key: tensor.clone() for key, tensor in state(model, optimizer).items()}
-            guard = SpikeGuard(SpikesConfig(), world.device)
+            guard = SpikeGuard(SpikesConfig(), world.device, 0.5)
             objective = poison if rank else next_token  # one worker's fault is everybody's
             assert train_step(model, optimizer, guard, objective, [batch(mine)], 32, 1e-2, 0.5).wait().skipped
             assert all(torch.equal(bits(before[key]), bits(tensor)) for key, tensor in state(model, optimizer).items())

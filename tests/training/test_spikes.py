@@ -12,6 +12,7 @@ from training.config import SpikesConfig
 from training.spikes import Shift, SpikeGuard, go_round, skipped_steps
 
 CPU = torch.device("cpu")
+LEAST = 0.5
 
 
 def judge(guard: SpikeGuard, loss: float, norm: float = 1.0) -> bool:
@@ -23,7 +24,7 @@ def test_decisions_are_those_of_the_last_steps_that_were_taken() -> None:
     losses, norms = random.normal(3, 0.1, 400), random.lognormal(0, 0.3, 400)
     losses[[150, 151, 300]] = [4.0, math.nan, 3.7]
     norms[[220, 221]] = [9.0, math.inf]
-    guard = SpikeGuard(SpikesConfig(sigma=5.0, window=32), CPU)
+    guard = SpikeGuard(SpikesConfig(sigma=5.0, window=32), CPU, LEAST)
     taken: list[int] = []
     for step in range(400):
         recent = taken[-32:]
@@ -38,14 +39,21 @@ def test_decisions_are_those_of_the_last_steps_that_were_taken() -> None:
 
 
 def test_spikes_are_looked_for_only_when_the_window_is_full() -> None:
-    guard = SpikeGuard(SpikesConfig(window=4), CPU)
+    guard = SpikeGuard(SpikesConfig(window=4), CPU, LEAST)
     assert [judge(guard, loss) for loss in (1.0, 50.0, math.nan, 1.0, 1.1)] == [False, False, True, False, False]
     assert judge(guard, 1e9)
-    assert not judge(SpikeGuard(SpikesConfig(sigma=None, window=2), CPU), 1e9)
+    assert not judge(SpikeGuard(SpikesConfig(sigma=None, window=2), CPU, LEAST), 1e9)
+
+
+def test_a_norm_that_is_not_clipped_is_no_spike() -> None:
+    guard = SpikeGuard(SpikesConfig(window=4), CPU, 0.5)
+    assert not any(judge(guard, 2.0 + step / 10, 0.1 + step / 1e3) for step in range(4))
+    assert not judge(guard, 2.0, 0.45)
+    assert judge(guard, 2.0, 5.0)
 
 
 def test_a_row_of_spikes_never_passes_for_normal() -> None:
-    guard = SpikeGuard(SpikesConfig(window=8), CPU)
+    guard = SpikeGuard(SpikesConfig(window=8), CPU, LEAST)
     for step in range(8):
         assert not judge(guard, 2 + step % 2 / 10)
     assert all(judge(guard, 9.0) for _ in range(50))
@@ -54,14 +62,14 @@ def test_a_row_of_spikes_never_passes_for_normal() -> None:
 
 def test_the_window_survives_a_checkpoint() -> None:
     random = np.random.default_rng(2)
-    first, second = (SpikeGuard(SpikesConfig(window=16), CPU) for _ in range(2))
+    first, second = (SpikeGuard(SpikesConfig(window=16), CPU, LEAST) for _ in range(2))
     for loss in random.normal(3, 0.1, 21):
         judge(first, loss)
     second.load(json.loads(json.dumps(first.state())))
     for loss in random.normal(3, 0.4, 100):
         assert judge(first, loss, loss) == judge(second, loss, loss)
     second.load(None)
-    assert second.state() == SpikeGuard(SpikesConfig(window=16), CPU).state()
+    assert second.state() == SpikeGuard(SpikesConfig(window=16), CPU, LEAST).state()
 
 
 def test_rows_move_on_by_what_was_passed_over() -> None:
