@@ -11,6 +11,9 @@ from tensorboardX.crc32c import crc32c
 from tensorboardX.proto.event_pb2 import Event  # type: ignore[attr-defined]
 
 from cluster.errors import RequestError
+from tests.training.tiny import SlowInput, job, settings
+from training.flops import flops_per_token
+from training.loop import train
 from training.metrics import TENSORBOARD, MetricsLog, figures, progress_reading, read_metrics
 
 
@@ -179,3 +182,33 @@ def test_figures_are_numbers_by_group() -> None:
     assert figures(line) == {"train/tokens": 30, "train/loss": 2.5}
     assert figures({"kind": "eval", "step": 3, "heldout": {"fr": 1.5}, "whole": True}) == {"heldout/fr": 1.5}
     assert figures({"kind": "event", "step": 0, "event": "start", "message": "go", "workers": 2}) == {"start/workers": 2}
+
+
+def test_a_run_that_failed_and_went_on_says_what_it_took_altogether(tmp_path: Path) -> None:
+    config = settings(tokens=128 * 12, checkpoint_every=4)
+    made = job(tmp_path, "run", config)
+    before = time.time()
+    with pytest.raises(OSError, match="disk is gone"):
+        train(job(tmp_path, "run", config, data=SlowInput(made.data, fail_at=15)))
+    time.sleep(0.5)
+    summary = train(job(tmp_path, "run", config, attempt="b"))
+    lines = list(read_metrics(tmp_path / "run/metrics.jsonl"))
+    assert [line["event"] for line in lines if line["kind"] == "event"][:2] == ["start", "resumed"]
+    assert [place for place, line in enumerate(lines) if "began" in line] == [0]
+    assert before <= lines[0]["began"] <= lines[0]["time"]
+    last = [line for line in lines if line["kind"] == "train"][-1]
+    assert last["goodput"] == pytest.approx(last["tokens"] / (last["time"] - lines[0]["began"]), rel=0.05)
+    assert summary["goodput"] <= last["goodput"] < last["tokens_per_s"] == last["tokens_per_s_per_worker"]
+    assert lines[0]["flops_per_token"] == flops_per_token(made.model, made.vocab_size, config.seq_len)
+    assert "PaLM appendix B" in lines[0]["flops_formula"]
+    assert last["flops_share"] == pytest.approx(
+        last["tokens_per_s"] * lines[0]["flops_per_token"] / summary["matmul_flops"], rel=0.02, abs=1e-4
+    )
+    assert (last["mfu"], summary["peak_flops"]) == (None, None)
+    assert {name for _, name, _ in shown(tmp_path / "run/metrics.jsonl")} >= {
+        "train/goodput",
+        "train/loss",
+        "train/lr",
+        "heldout/fr",
+        "train/data_wait",
+    }
