@@ -52,6 +52,18 @@ def test_annealing_stands_between_pretraining_and_fine_tuning(baked: Baked) -> N
     assert manifest(baked, "anneal")["metrics"]["sources"]["instructions@chat"]["tokens"] > 0
 
 
+def test_what_answers_is_the_model_trained_on_preferences(baked: Baked) -> None:
+    artifacts = record(baked)["artifacts"]
+    models = json.loads((baked.storage / "artifacts/eval" / artifacts["eval"] / "results.json").read_text())["models"]
+    assert models["chat"]["artifact"] == f"dpo/{artifacts['dpo']}"
+    pairs, learnt = manifest(baked, "preferences")["metrics"], manifest(baked, "dpo")["metrics"]
+    assert {"other_sentence", "model_answer"} <= pairs["train"]["kinds"].keys()
+    assert learnt["pairs"]["train"]["pairs"] + learnt["pairs"]["train"]["too_long"] == pairs["train"]["pairs"]
+    assert learnt["heldout"]["pairs"]["loss_per_pair"] > 0
+    adapter = baked.storage / "artifacts/dpo" / artifacts["dpo"] / "adapter/adapter_config.json"
+    assert json.loads(adapter.read_text())["base_model_name_or_path"].endswith(f"sft/{artifacts['sft']}/export")
+
+
 def test_a_second_bake_runs_nothing(baked: Baked) -> None:
     before = {path: path.stat().st_mtime_ns for path in (baked.storage / "artifacts").rglob("*") if path.is_file()}
     again = baked.run("bake", str(baked.recipe))
@@ -63,7 +75,7 @@ def test_a_second_bake_runs_nothing(baked: Baked) -> None:
 def test_only_what_follows_a_change_would_run(baked: Baked) -> None:
     plan = json.loads(baked.run("plan", str(baked.recipe), "--json", "--set", "sft.seed=5").stdout)
     to_do = [stage for stage, state in plan["stages"].items() if state.endswith("to do")]
-    assert to_do == ["sft", "eval", "report"]
+    assert to_do == ["sft", "preferences", "dpo", "eval", "report"]
 
 
 def test_the_report_stands_alone_and_shows_every_section(baked: Baked) -> None:

@@ -51,11 +51,17 @@ def tiny_recipe(corpus: Path) -> dict[str, object]:
     }
 
 
-def write_tiny(folder: Path, documents: int = 120) -> Path:
-    """Write corpus and recipe below `folder`; returns the recipe's path."""
+PREFERENCES = {
+    "preferences": {"max_pairs": {"other_sentence": 20}, "answers": {"max_pairs": 6, "max_new_tokens": 8}},
+    "dpo": {**LOOP, "seq_len": 256, "lora": {"rank": 4}},
+}
+
+
+def write_tiny(folder: Path, documents: int = 120, more: dict[str, object] | None = None) -> Path:
+    """Write corpus and recipe (with the sections `more`) below `folder`; returns the recipe's path."""
     write_corpus(folder / "corpus", documents)
     path = folder / "tiny.yaml"
-    path.write_text(yaml.safe_dump(tiny_recipe(folder / "corpus"), sort_keys=False), encoding="utf-8")
+    path.write_text(yaml.safe_dump(tiny_recipe(folder / "corpus") | (more or {}), sort_keys=False), encoding="utf-8")
     return path
 
 
