@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from training.checkpoint import Checkpoints, load_step
 from training.config import ModelConfig, OptimConfig, SpikesConfig
@@ -28,7 +30,7 @@ SETTINGS = {name: OptimConfig(learning_rate=1e-2, grad_clip=0.5, optimizer=name)
 VOCAB = 67
 ROWS = 4
 STEPS = 3
-MUON = 5e-4
+SHARE = {"adamw": 1e-3, "muon": 0.05}
 
 
 @pytest.fixture
@@ -81,10 +83,13 @@ def torchs_own(name: str) -> tuple[list[float], dict[str, torch.Tensor]]:
     return norms, {key: tensor.detach() for key, tensor in model.state_dict().items()}
 
 
-def close(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], atol: float) -> None:
+def close(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], share: float) -> None:
+    """Each tensor has moved as it should, up to a share of the way (L2). Muon lifts small singular values, rounding and all."""
+    start = plain().state_dict()
     assert found.keys() == wanted.keys()
     for name, tensor in wanted.items():
-        torch.testing.assert_close(found[name], tensor, rtol=1e-3, atol=atol, msg=lambda text, name=name: f"{name}: {text}")
+        way, error = (tensor - start[name]).norm(), (found[name] - tensor).norm()
+        assert error <= share * way, f"{name}: {error} off a way of {way}"
 
 
 def test_groups() -> None:
@@ -129,7 +134,7 @@ def test_steps_are_torchs_own_and_a_skipped_one_leaves_no_trace(world: World, na
     assert [step.grad_norm for step in figures] == pytest.approx(norms, rel=1e-4)
     assert norms[0] > settings.grad_clip
     assert [(step.targets, step.skipped) for step in figures] == [(64, False)] * STEPS
-    close(full_state_dict(model), weights, 1e-5 if name == "adamw" else MUON)
+    close(full_state_dict(model), weights, SHARE[name])
 
     before = {key: tensor.clone() for key, tensor in state(model, optimizer).items()}
     guard = SpikeGuard(SpikesConfig(), world.device, 0.5)
@@ -139,6 +144,23 @@ def test_steps_are_torchs_own_and_a_skipped_one_leaves_no_trace(world: World, na
     assert before.keys() == after.keys()
     assert all(torch.equal(bits(before[key]), bits(after[key])) for key in before)
     assert not steps(model, optimizer, settings, count=1)[0].skipped
+
+
+class NothingRead(TorchDispatchMode):
+    """Fails where the host asks for a value (`item`, `float`, `bool`), which on a GPU waits for the device."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func is not torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_the_host_reads_nothing_while_a_step_runs(world: World, name: str) -> None:
+    model, guard = build_model(CONFIG, VOCAB, 3, world, compile_blocks=False), SpikeGuard(SpikesConfig(window=2), world.device)
+    optimizer = build_optimizer(model, SETTINGS[name])
+    with NothingRead():
+        readings = [train_step(model, optimizer, guard, next_token, [batch()], 64, 1e-2, 0.5) for _ in range(3)]
+    assert all(math.isfinite(reading.wait().loss) for reading in readings)
 
 
 def poison(model: Llama, part: DeviceBatch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -188,11 +210,10 @@ def test_two_workers_step_like_one_and_one_goes_on_from_their_checkpoint(tmp_pat
     results = torch.load(tmp_path / "results.pt")
     for name, settings in SETTINGS.items():
         norms, weights = torchs_own(name)
-        atol = 1e-4 if name == "adamw" else MUON
         assert results[name][0] == pytest.approx(norms, rel=1e-3)
-        close(results[name][1], weights, atol)
+        close(results[name][1], weights, SHARE[name])
         model = build_model(CONFIG, VOCAB, 1, world, compile_blocks=False)
         optimizer = build_optimizer(model, settings)
         assert load_step(model, optimizer, tmp_path / name, None)["workers"] == 2
         steps(model, optimizer, settings, count=1)
-        close(full_state_dict(model), results[name][1], atol)
+        close(full_state_dict(model), results[name][1], SHARE[name])
