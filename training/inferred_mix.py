@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cluster.errors import WorkError
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
@@ -183,7 +185,7 @@ def _minimise(known: dict[tuple[int, int], np.ndarray], streams: int) -> np.ndar
     scale = np.abs(excess).max()
     table = hstack([coo_array(excess / scale), *slack])
     width = table.shape[1]
-    solved = linprog(
+    solved: Any = linprog(
         np.concatenate([np.zeros(streams), np.ones(width - streams)]),
         A_ub=table,
         b_ub=np.zeros(len(known)),
@@ -191,5 +193,6 @@ def _minimise(known: dict[tuple[int, int], np.ndarray], streams: int) -> np.ndar
         b_eq=[1.0],
         method="highs",
     )
-    assert solved.x is not None  # any shares do with enough slack
+    if not solved.success:
+        raise WorkError(f"the linear programme for the shares of the mix was not solved ({solved.message})")
     return solved.x[:streams]
