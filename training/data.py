@@ -58,10 +58,6 @@ class Rows(Protocol):
 
     def read(self, rows: np.ndarray) -> Batch: ...
 
-    def valid(self, rows: np.ndarray) -> float:
-        """What the objective's sum over these rows is divided by (their targets, or the targets' weights), without reading them."""
-        ...
-
 
 @dataclass(frozen=True)
 class HeldOut:

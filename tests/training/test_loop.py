@@ -138,9 +138,6 @@ class _PoisonedRows:
     def read(self, rows: np.ndarray) -> Batch:
         return self.rows.read(rows)._replace(extra={"bad": np.isin(rows, self.bad)})
 
-    def valid(self, rows: np.ndarray) -> float:
-        return self.rows.valid(rows)
-
 
 def poisoned(model: Llama, batch: DeviceBatch) -> tuple[torch.Tensor, torch.Tensor]:
     loss, targets = next_token(model, batch)
