@@ -184,8 +184,8 @@ def _minimise(known: dict[tuple[int, int], np.ndarray], streams: int) -> np.ndar
     slack = [coo_array((ones, (lines, places)), shape=(len(known), int(places.max()) + 1)) for places in (steps, pairs)]
     scale = np.abs(excess).max()
     table = hstack([coo_array(excess / scale), *slack])
-    width = table.shape[1]
-    solved: Any = linprog(
+    width = streams + int(steps.max()) + 1 + int(pairs.max()) + 1
+    solved = linprog(
         np.concatenate([np.zeros(streams), np.ones(width - streams)]),
         A_ub=table,
         b_ub=np.zeros(len(known)),
