@@ -12,7 +12,7 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn.attention import varlen
 
-from tests.training.test_model import VOCAB, config, model_of
+from tests.training.test_model import VOCAB, config, model_of, oracle_loss, oracle_of
 from training import attention
 from training.attention import (
     attend_by_products,
@@ -24,9 +24,8 @@ from training.attention import (
     segment_mask,
 )
 from training.config import PRODUCTS_MAX_LENGTH
+from training.export import END_OF_TEXT, PAD
 from training.model import compile_model
-
-EOS = 0
 
 
 def documents_apart(query: Tensor, key: Tensor, value: Tensor, offsets: Tensor) -> Tensor:
@@ -106,8 +105,8 @@ def test_offsets_are_where_segments_begin_and_the_last_ends() -> None:
 def packed_row(lengths: tuple[int, ...]) -> tuple[list[Tensor], Tensor, Tensor]:
     """Documents without their end-of-text, and the row they make as `training/data.py` lays it out: tokens and targets [1, T]."""
     generator = torch.Generator().manual_seed(3)
-    documents = [torch.randint(1, VOCAB, (length,), generator=generator) for length in lengths]
-    end = torch.tensor([EOS])
+    documents = [torch.randint(PAD + 1, VOCAB, (length,), generator=generator) for length in lengths]
+    end = torch.tensor([END_OF_TEXT])
     row = torch.cat([end, *(part for document in documents for part in (document, end))]).unsqueeze(0)
     return documents, row[:, :-1], row[:, 1:]
 
@@ -115,23 +114,24 @@ def packed_row(lengths: tuple[int, ...]) -> tuple[list[Tensor], Tensor, Tensor]:
 @pytest.mark.usefixtures("varlen_on_cpu")
 @pytest.mark.parametrize("kernel", ["fused", "varlen"])
 def test_a_packed_row_reads_like_its_documents_apart(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Logits, loss and gradients, although rotary positions do not restart."""
+    """Logits, loss and gradients are transformers' on each document by itself, although rotary positions do not restart."""
     monkeypatch.setattr(attention, "has_varlen", lambda *_: kernel == "varlen")
     model = model_of(config(rope_scaling={"method": "yarn", "factor": 2}))
+    oracle = oracle_of(model)
     documents, tokens, targets = packed_row((9, 1, 22))
-    segments = (tokens == EOS).cumsum(1)
-    rows = [(F.pad(document, (1, 0), value=EOS), F.pad(document, (0, 1), value=EOS)) for document in documents]
-    apart = torch.cat([model(text.unsqueeze(0)) for text, _ in rows], dim=1)
+    segments = (tokens == END_OF_TEXT).cumsum(1)
+    apart = torch.cat([oracle(input_ids=F.pad(text, (1, 0), value=END_OF_TEXT).unsqueeze(0)).logits for text in documents], dim=1)
     torch.testing.assert_close(model(tokens, segment_ids=segments), apart, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(model(tokens), apart, atol=1e-3)
 
-    alone = sum(model(text.unsqueeze(0), wanted.unsqueeze(0)) for text, wanted in rows)
-    names, parameters = zip(*model.named_parameters(), strict=True)
-    wanted = torch.autograd.grad(alone, parameters)
+    expected = oracle_loss(apart, targets)
     together = model(tokens, targets, segments, document_offsets=document_offsets(segments))
-    torch.testing.assert_close(together, alone, rtol=1e-6, atol=0)
-    for name, found, gradient in zip(names, torch.autograd.grad(together, parameters), wanted, strict=True):
-        torch.testing.assert_close(found, gradient, rtol=1e-3, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+    torch.testing.assert_close(together, expected, rtol=1e-6, atol=0)
+    expected.backward()
+    together.backward()
+    wanted = dict(oracle.named_parameters())
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, wanted[name].grad, rtol=1e-3, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
 
 
 def test_one_segment_equals_plain_causal_attention() -> None:
@@ -150,6 +150,6 @@ def test_any_number_of_documents_is_one_compilation(monkeypatch: pytest.MonkeyPa
     for lengths in ((31,), (9, 1, 19), (2, 2, 2, 2, 2, 2, 2, 10), (15, 15)):
         _, tokens, targets = packed_row(lengths)
         assert tokens.shape[1] == 32
-        segments = (tokens == EOS).cumsum(1)
+        segments = (tokens == END_OF_TEXT).cumsum(1)
         torch.testing.assert_close(compiled(tokens, targets, segments), model(tokens, targets, segments), rtol=1e-5, atol=0)
     assert counter.frame_count == 2, "a block and the softmax"
