@@ -68,7 +68,8 @@ def run(context: StageContext) -> dict[str, Any]:
         for number in range(math.ceil(limit / PART_PROMPTS))
     ]
     answer = _Answer(instructions, context.inputs["sft"].folder / "export", context.out, config)
-    map_parts(parts, answer, context, unit="batches of answers", gpus=context.resources.gpus_per_worker)
+    asked = context.resources
+    map_parts(parts, answer, context, unit="batches of answers", cpus=asked.cpus_per_worker, gpus=asked.gpus_per_worker)
     names = {split: [part["name"] for part in parts if part["split"] == split] for split in limits}
     splits = [{"name": split, "answers": names[split]} for split in limits]
     counts = dict(zip(limits, map_parts(splits, _Assemble(instructions, context.out, config), context, unit="splits"), strict=True))
