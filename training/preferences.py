@@ -50,7 +50,7 @@ PAIR = pa.schema([(name, pa.string()) for name in ("id", "kind", "lang", "source
 ANSWER = pa.schema([("id", pa.string()), ("answer", pa.string())])
 
 _NUMBER = re.compile(r"\d+")
-_SENTENCE_END = re.compile(r"(?<=[.!?…])\s+")
+_SENTENCE_END = re.compile(r"(?<=[.!?…])\s+(?=[A-ZÀ-ÖØ-Þ«“])")
 _WORD = re.compile(r"\w+")
 
 Row = dict[str, Any]

@@ -101,6 +101,7 @@ def test_a_sentence_left_out_is_a_whole_one() -> None:
     text = "Il pleut. Le four est déjà chaud ! On cuit le pain ? Oui."
     assert {leave_out(text, key) for key in range(8)} == {"Il pleut. On cuit le pain ? Oui.", "Il pleut. Le four est déjà chaud ! Oui."}
     assert leave_out("Une seule phrase sans suite.", 1) is None
+    assert leave_out("All kinds of bread (e.g. rye bread) are sold.", 1) is None
 
 
 def test_the_most_similar_text_is_neither_itself_nor_a_copy() -> None:
