@@ -35,8 +35,8 @@ class LoraLinear(nn.Linear):
         self.scale, self.dropout = config.alpha / config.rank, config.dropout
 
     def forward(self, input: Tensor) -> Tensor:
-        update = self.lora_B(self.lora_A(F.dropout(input, self.dropout, self.training)))
-        return super().forward(input) + update * self.scale
+        seen = F.dropout(input, self.dropout, self.training) if self.dropout else input
+        return super().forward(input) + self.lora_B(self.lora_A(seen)) * self.scale
 
 
 def add_adapters(model: Llama, config: LoraConfig) -> None:
