@@ -1,9 +1,9 @@
 """Preference optimisation of the chat model on pairs of a better and a worse answer: DPO or IPO (`objectives.Preference`).
 
 Packs the pairs of a preferences artifact as fine-tuning packs its examples, both answers of a pair in one row: `packed/` as in
-`training/packing.py`, but only the last turn is learnt, `<split>.valid.npy` counts pairs, and `<split>.reference.npy` [rows, most
-answers of a row] has the answers' log-probabilities under the starting model, which are computed once, before the first step.
-Otherwise it writes what fine-tuning writes.
+`training/packing.py`, but only the last turn is learnt, and `<split>.reference.npy` [rows, most answers of a row] has the
+answers' log-probabilities under the starting model, which are computed once, before the first step. Otherwise it writes what
+fine-tuning writes.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ class PackPairs:
         answers = [answer for pair in pairs for answer in pair]
         rows = [[answer for pair in row for answer in (2 * pair, 2 * pair + 1)] for row in members]
         arrays = dict(zip(ARRAYS, fill_rows(answers, rows, self.seq_len), strict=True))
-        write_arrays(self.out, split, {**arrays, "valid": np.array([len(row) for row in members], np.int64)})
-        return {**counts, "rows": len(rows), "target_tokens": int(arrays["valid"].sum())}
+        write_arrays(self.out, split, arrays)
+        return {**counts, "rows": len(rows), "target_tokens": int((arrays["targets"] != IGNORE).sum())}
 
     def _read(self, name: str) -> tuple[list[tuple[Example, Example]], dict[str, int]]:
         from pipelines.tokens import load_tokenizer
@@ -183,7 +183,7 @@ class ReferencePass:
         from training.heldout import whole_pass
         from training.objectives import answer_log_probs
 
-        answers = 2 * int(rows.most)
+        answers = rows.most_segments
         mine = [np.zeros((0, micro_rows, answers), np.float32)]
         model.eval()
         with torch.no_grad():

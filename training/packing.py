@@ -1,9 +1,8 @@
 """Chat examples packed into rows of equal length, each example whole and attending only to itself.
 
 `<split>.tokens.npy`, `.targets.npy` and `.segments.npy` are [rows, seq_len]: input ids; the id to predict, or -100 where the
-assistant says nothing; and the number of the example in its row (0 for padding). `<split>.valid.npy` counts targets by row.
-Where sources have weights, `<split>.weights.npy` [rows, most examples of a row] has those of the examples by their numbers, and
-`valid` sums the targets' weights.
+assistant says nothing; and the number of the example in its row (0 for padding). Where sources have weights,
+`<split>.weights.npy` [rows, most examples of a row] has those of the examples by their numbers.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from pipelines.parts import read_batches
 from training.data import EMPTY_ROW, IGNORE, Batch
 
 PACKED = "packed"
-ARRAYS: tuple[str, ...] = ("tokens", "targets", "segments", "valid")
+ARRAYS: tuple[str, ...] = ("tokens", "targets", "segments")
 WEIGHTS = "weights"
 
 Example = tuple[np.ndarray, np.ndarray]
@@ -47,13 +46,10 @@ class PackSplit:
         examples, sources, counts = self._read(f"{split}.parquet", ["messages", "source"] if weights else ["messages"])
         rows = pack([len(tokens) for tokens, _ in examples], self.seq_len)
         arrays = dict(zip(ARRAYS, fill_rows(examples, rows, self.seq_len), strict=True))
-        targets = int(arrays["valid"].sum())
         if weights:
             arrays[WEIGHTS] = by_segment(rows, np.array([weights.get(source, 1.0) for source in sources]))
-            counted = spread(arrays[WEIGHTS], arrays["segments"]) * (arrays["targets"] != IGNORE)
-            arrays["valid"] = counted.sum(axis=1, dtype=np.float64)
         write_arrays(self.out, split, arrays)
-        return {**counts, "rows": len(rows), "target_tokens": targets}
+        return {**counts, "rows": len(rows), "target_tokens": int((arrays["targets"] != IGNORE).sum())}
 
     def _read(self, name: str, columns: list[str]) -> tuple[list[Example], list[str], dict[str, int]]:
         from pipelines.tokens import load_tokenizer
@@ -114,7 +110,7 @@ def pack(lengths: Sequence[int], seq_len: int) -> list[list[int]]:
     return rows
 
 
-def fill_rows(examples: Sequence[Example], rows: list[list[int]], seq_len: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def fill_rows(examples: Sequence[Example], rows: list[list[int]], seq_len: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The arrays `ARRAYS` of packed examples."""
     tokens = np.zeros((len(rows), seq_len), np.int32)
     targets = np.full((len(rows), seq_len), IGNORE, np.int32)
@@ -126,7 +122,7 @@ def fill_rows(examples: Sequence[Example], rows: list[list[int]], seq_len: int) 
             end = place + len(ids)
             tokens[row, place:end], targets[row, place:end], segments[row, place:end] = ids, wanted, number
             place = end
-    return tokens, targets, segments, (targets != IGNORE).sum(axis=1).astype(np.int64)
+    return tokens, targets, segments
 
 
 def by_segment(rows: list[list[int]], values: np.ndarray) -> np.ndarray:
@@ -148,16 +144,15 @@ class PackedRows:
     def __init__(self, root: Path, split: str, seq_len: int, limit: int | None = None, weighted: bool = False) -> None:
         self.seq_len = seq_len
         self._weights = np.load(root / f"{split}.{WEIGHTS}.npy", mmap_mode="r") if weighted else None
-        self._tokens, self._targets, self._segments = (np.load(root / f"{split}.{name}.npy", mmap_mode="r") for name in ARRAYS[:3])
-        self._valid = np.load(root / f"{split}.valid.npy")[:limit]
+        self._tokens, self._targets, self._segments = (np.load(root / f"{split}.{name}.npy", mmap_mode="r")[:limit] for name in ARRAYS)
 
     def __len__(self) -> int:
-        return len(self._valid)
+        return len(self._tokens)
 
     @property
-    def most(self) -> float:
-        """The most that a row counts."""
-        return self._valid.max(initial=0).item()
+    def most_segments(self) -> int:
+        """The most segments of a row."""
+        return int(self._segments.max(initial=0))
 
     def read(self, rows: np.ndarray) -> Batch:
         there = rows != EMPTY_ROW
@@ -170,6 +165,3 @@ class PackedRows:
             weights = np.zeros((len(rows), self.seq_len), np.float32)
             weights[there] = spread(self._weights[rows[there]], segments[there])
         return Batch(tokens, targets, segments, weights)
-
-    def valid(self, rows: np.ndarray) -> float:
-        return self._valid[rows[rows != EMPTY_ROW]].sum().item()

@@ -85,14 +85,13 @@ def test_rows_hold_examples_whole_with_their_own_segment(sizes: list[int]) -> No
     random = np.random.default_rng(len(sizes))
     examples = [(random.integers(1, 99, size), np.where(random.random(size) < 0.5, 7, IGNORE)) for size in sizes]
     rows = pack(sizes, 50)
-    tokens, targets, segments, valid = fill_rows(examples, rows, 50)
+    tokens, targets, segments = fill_rows(examples, rows, 50)
     for row, members in enumerate(rows):
         for number, example in enumerate(members, start=1):
             there = segments[row] == number
             assert tokens[row, there].tolist() == examples[example][0].tolist()
             assert targets[row, there].tolist() == examples[example][1].tolist()
     assert (targets[segments == 0] == IGNORE).all()
-    assert valid.tolist() == (targets != IGNORE).sum(axis=1).tolist()
 
 
 def test_only_the_assistant_is_learnt_and_what_is_left_out_is_counted(tmp_path: Path) -> None:
@@ -160,7 +159,6 @@ def test_a_weighted_source_counts_in_loss_and_divisor(tmp_path: Path) -> None:
         )
     assert found[0].item() == pytest.approx(loss, rel=1e-5)
     assert found[1].item() == pytest.approx(divisor)
-    assert rows.valid(np.arange(len(rows))) == pytest.approx(divisor)
     assert (unweighted[1].item(), receipt["target_tokens"]) == (plain, plain)
 
 
