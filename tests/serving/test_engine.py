@@ -81,7 +81,7 @@ def write_adapter(model: Path, root: Path) -> Path:
                 parameter.normal_(0.0, 0.5, generator=torch.Generator().manual_seed(1))
     weights = dict(trained.state_dict())
     export_adapter(weights, lora, str(model), Folder(str(root)))
-    export_model(merged(weights, lora), config, vocab_size, folder, Folder(str(root)), "merged", dtype="float32")
+    export_model(merged(weights, lora), config, vocab_size, folder, Folder(str(root)), "merged", chat=True, dtype="float32")
     return root / "merged"
 
 
