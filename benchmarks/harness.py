@@ -204,7 +204,7 @@ def write_results(folder: Path, name: str, rows: list[dict[str, Any]], versions:
         "machine": machine(),
         "versions": {"python": platform.python_version(), **installed("fournil", "ray", "pyarrow", "numpy", "numba"), **versions},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": "python -m benchmarks " + " ".join(sys.argv[1:]),
+        "command": "python " + " ".join(sys.orig_argv[1:]),
         "notes": list(notes),
         "rows": rows,
     }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import threading
 import uuid
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -32,6 +34,7 @@ def connect(address: str = LOCAL, cpus: int | None = None) -> str:
         _quiet_environment()
         if address not in (LOCAL, AUTO):
             _probe(address)
+        handler = signal.getsignal(signal.SIGTERM) if threading.current_thread() is threading.main_thread() else None
         try:
             if address == LOCAL:
                 ray.init(
@@ -52,6 +55,8 @@ def connect(address: str = LOCAL, cpus: int | None = None) -> str:
                 f"no Ray cluster lets us in at {address} ({reason}); start one with `ray start --head`, give it the token it wants"
                 " (RAY_AUTH_MODE=token, and the token as Ray reads it), or use --address local"
             ) from None
+        if handler is not None:
+            signal.signal(signal.SIGTERM, handler)  # Ray's own aborts the process with a stack trace
         if address == LOCAL:
             _protect_token()
         _quiet_data()

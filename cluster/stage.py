@@ -25,11 +25,15 @@ HOSTS_LOG = "hosts.jsonl"
 
 @dataclass(frozen=True)
 class Resources:
-    """What a stage may ask of Ray; never part of an artifact's hash."""
+    """What a stage may ask of Ray; never part of an artifact's hash.
+
+    `min_workers` is set for a stage that makes do with fewer than `workers`, down to that many (training only).
+    """
 
     workers: int = 1
     cpus_per_worker: float = 1
     gpus_per_worker: float = 0
+    min_workers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class StageContext:
 
     `config` is the recipe section (or a model of several) that the stage declared, `inputs` the artifacts it named,
     `out` its own artifact folder, `scratch` a local folder that is deleted once the stage commits, `logs` a local
-    folder for what engines print.
+    folder for what engines print, `watch` what the recipe says of showing the work elsewhere.
     """
 
     stage: str
@@ -49,6 +53,11 @@ class StageContext:
     scratch: Path
     logs: Path
     resources: Resources = Resources()
+    watch: Section | None = None
+
+    def input(self, *stages: str) -> Artifact:
+        """The artifact of the first of these stages that this one was given: an optional stage's, or of what it stands in for."""
+        return next(self.inputs[stage] for stage in stages if stage in self.inputs)
 
 
 def map_parts(
@@ -58,6 +67,7 @@ def map_parts(
     *,
     unit: str = "parts",
     cpus: float = 1,
+    gpus: float = 0,
 ) -> list[dict[str, Any]]:
     """Run `work` once for each part that has no receipt yet, as Ray Data tasks, and return all receipts in part order.
 
@@ -79,7 +89,7 @@ def map_parts(
         task = _PartTask(work, folder)
         rows = ray.data.from_items([{"part": part} for part in todo], override_num_blocks=len(todo))
         try:
-            for row in rows.map(task, num_cpus=cpus).iter_rows():
+            for row in rows.map(task, num_cpus=cpus, num_gpus=gpus or None).iter_rows():
                 _take_in(row, context)
         except RayError as error:
             raise WorkError(f"stage {context.stage}: Ray gave up on a part ({_first_line(error)}); the same bake goes on") from error

@@ -19,6 +19,7 @@ from cluster.errors import RequestError, WorkError
 from cluster.stage import Resources
 from cluster.storage import Folder
 from serving.config import ServeConfig
+from training.export import context_length
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -123,7 +124,7 @@ def model_context(folder: Folder) -> int:
     """The most tokens the model of that folder reads, from its config.json."""
     if not folder.exists("config.json"):
         raise RequestError(f"no config.json in {folder}; give the folder of a Hugging Face export")
-    return int(folder.read_json("config.json")["max_position_embeddings"])
+    return context_length(folder.read_json("config.json"))
 
 
 def local_copy(folder: Folder) -> str:

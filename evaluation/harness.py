@@ -58,10 +58,11 @@ class Subject:
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """The stage: the pretrained model and the chat model of a run, side by side where the cluster has room."""
+    """The stage: the base model (annealed, if the run anneals) and the chat model of a run, side by side where the cluster has room."""
     config = _config(context)
-    trained_on = context.inputs["pretrain"].manifest.get("config", {}).get("pretrain", {}).get("seq_len")
-    trained = {"base": context.inputs["pretrain"], "chat": context.inputs["sft"]}
+    base = context.input("anneal", "pretrain")
+    trained_on = base.manifest.get("config", {}).get("pretrain", {}).get("seq_len")
+    trained = {"base": base, "chat": context.input("dpo", "sft")}
     fits = _engines_that_fit(context.resources)
     workers = max(1, min(context.resources.workers, fits // len(trained)))
     share = Resources(workers, context.resources.cpus_per_worker, context.resources.gpus_per_worker)

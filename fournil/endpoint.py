@@ -95,7 +95,7 @@ def _model_and_run(target: str, storage: Folder) -> tuple[Folder, Run | None]:
     run = Run(target, storage)
     if not run.exists() and Path(target).is_dir():
         raise RequestError(f"{target} is a folder without config.json; give a Hugging Face model folder or a run's name")
-    return run.artifact("sft").folder / "export", run
+    return run.artifact("dpo", "sft").folder / "export", run
 
 
 def _data_run(data: str | None, storage: Folder) -> Run:

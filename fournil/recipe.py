@@ -13,24 +13,52 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from cluster.config import Section
 from cluster.errors import RequestError
+from cluster.stage import Resources
 from evaluation.config import EvalConfig, ReportConfig
 from pipelines.config import CleanConfig, InstructionsConfig, MixConfig
 from pipelines.models.config import SurveyConfig
 from pipelines.sources.config import ExtractOptions, SourceConfig
 from serving.config import ServeConfig
-from training.config import ModelConfig, PretrainConfig, SftConfig, TokenizerConfig
+from training.config import (
+    AnnealConfig,
+    DpoConfig,
+    ModelConfig,
+    PreferencesConfig,
+    PretrainConfig,
+    ScaleConfig,
+    SftConfig,
+    TokenizerConfig,
+    WatchConfig,
+)
+from training.schedule import learning_rate
+
+ELASTIC_STAGES = ("pretrain", "anneal", "sft", "dpo")
+"""Stages whose work may move to another number of workers on the way."""
 
 
 class StageResources(Section):
     """What one stage asks of Ray. Never changes the result, so it is not part of any artifact's hash."""
 
-    workers: int = Field(default=1, ge=1)
+    workers: int | tuple[int, int] = Field(default=1, description="a number; or [fewest, most] for a stage that trains")
     cpus_per_worker: float = Field(default=1, gt=0)
     gpus_per_worker: float = Field(default=0, ge=0)
+
+    @field_validator("workers", mode="plain")
+    @classmethod
+    def _range(cls, value: Any) -> int | tuple[int, int]:
+        pair = value if isinstance(value, list | tuple) else (value, value)
+        if len(pair) != 2 or any(type(number) is not int for number in pair) or not 1 <= pair[0] <= pair[1]:
+            raise ValueError("workers is a number from 1, or [fewest, most]")
+        return pair[1] if pair[0] == pair[1] else (pair[0], pair[1])
+
+    def to_ask(self) -> Resources:
+        """The same as stages take it."""
+        fewest, most = (None, self.workers) if isinstance(self.workers, int) else self.workers
+        return Resources(most, self.cpus_per_worker, self.gpus_per_worker, fewest)
 
 
 class Recipe(Section):
@@ -46,11 +74,23 @@ class Recipe(Section):
     model: ModelConfig = ModelConfig()
     pretrain: PretrainConfig = PretrainConfig()
     instructions: InstructionsConfig = InstructionsConfig()
+    anneal: AnnealConfig | None = None
     sft: SftConfig = SftConfig()
+    preferences: PreferencesConfig = PreferencesConfig()
+    dpo: DpoConfig | None = None
     eval: EvalConfig = EvalConfig()
     report: ReportConfig = ReportConfig()
     serve: ServeConfig = ServeConfig()
+    scale: ScaleConfig = ScaleConfig()
+    watch: WatchConfig = WatchConfig()
     resources: dict[str, StageResources] = {}
+
+    @model_validator(mode="after")
+    def _only_training_is_elastic(self) -> Recipe:
+        for stage, asked in self.resources.items():
+            if asked.to_ask().min_workers and stage not in ELASTIC_STAGES:
+                raise ValueError(f"resources.{stage}.workers must be one number; [fewest, most] is for {', '.join(ELASTIC_STAGES)}")
+        return self
 
     @model_validator(mode="after")
     def _survey_fits(self) -> Recipe:
@@ -58,10 +98,7 @@ class Recipe(Section):
         langs = {source.name: source.lang for source in self.sources}
         for key, lang, names in self.survey.named_sources():
             for name in names:
-                if name not in langs:
-                    near = difflib.get_close_matches(name, langs, n=1, cutoff=0.5)
-                    hint = f"did you mean {near[0]!r}?" if near else f"sources: {', '.join(langs)}"
-                    raise ValueError(f"{key} names {name!r}, which is no source of this recipe; {hint}")
+                _check_source(key, name, list(langs))
                 if lang is not None and langs[name] != lang:
                     raise ValueError(f"{key} names {name!r}, whose lang is {langs[name]!r}")
         for lang, thresholds in self.clean.languages.items():
@@ -69,6 +106,27 @@ class Recipe(Section):
                 if getattr(thresholds, cut).enabled and not there:
                     raise ValueError(f"clean.languages.{lang}.{cut} is on, but the section survey has no model for it")
         return self
+
+    @model_validator(mode="after")
+    def _weighted_sources(self) -> Recipe:
+        for name in self.sft.source_weights:
+            _check_source("sft.source_weights", name, [source.name for source in self.sources])
+        return self
+
+    @model_validator(mode="after")
+    def _anneal_cools_down(self) -> Recipe:
+        """Annealing is the cool-down: pretraining before it must end at its full rate."""
+        steps, optim = 1_000_000, self.pretrain.optim
+        if self.anneal and learning_rate(steps - 1, steps, optim) < optim.learning_rate:
+            raise ValueError("anneal cools the learning rate down itself; set pretrain.optim: {schedule: wsd, decay_ratio: 0}")
+        return self
+
+
+def _check_source(key: str, name: str, sources: list[str]) -> None:
+    if name not in sources:
+        near = difflib.get_close_matches(name, sources, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"sources: {', '.join(sources)}"
+        raise ValueError(f"{key} names {name!r}, which is no source of this recipe; {hint}")
 
 
 def load_recipe(path: str | Path, overrides: typing.Sequence[str] = ()) -> Recipe:
@@ -186,7 +244,8 @@ def _keys_at(model: Any, loc: tuple[Any, ...]) -> list[str]:
 def _strip(annotation: Any) -> Any:
     while get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
-    return annotation
+    members = [member for member in get_args(annotation) if member is not type(None)]
+    return members[0] if get_origin(annotation) is types.UnionType and len(members) == 1 else annotation
 
 
 def _step(annotation: Any, part: Any) -> Any:

@@ -64,11 +64,13 @@ class Run:
         found = {stage: find_artifact(self.storage, stage, hash) for stage, hash in self.read()["artifacts"].items()}
         return {stage: artifact for stage, artifact in found.items() if artifact is not None}
 
-    def artifact(self, stage: str) -> Artifact:
-        """One finished artifact of the run; a stage that is not there yet is a `RequestError`."""
+    def artifact(self, *stages: str) -> Artifact:
+        """The finished artifact of the first of these stages that the run has (optional ones first, the last one always there in
+        a whole bake); one that is not there yet is a `RequestError`."""
         hashes = self.read()["artifacts"]
-        if stage not in hashes:
-            raise RequestError(f"run {self.name!r} has no stage {stage!r}; bake further with `fournil bake`")
+        stage = next((stage for stage in stages if stage in hashes), None)
+        if stage is None:
+            raise RequestError(f"run {self.name!r} has no stage {stages[-1]!r}; bake further with `fournil bake`")
         return load_artifact(self.storage, stage, hashes[stage])
 
     def live_process(self) -> int | None:

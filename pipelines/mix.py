@@ -144,6 +144,15 @@ def _scale_to_shares(sources: dict[str, dict[str, Any]], config: MixPhase) -> No
             entry["ratio"] = round(entry["ratio"] * config.shares[stream] / named * sum(base.values()) / base[stream], 6)
 
 
+def annealing_ratios(mix: dict[str, Any], config: MixConfig, phase: MixPhase | None = None) -> dict[str, float]:
+    """The ratio of each source of `mix.json` while annealing: by `phase`, else by the mix's own `annealing`, else as in pretraining.
+
+    `config` is what the mix was made from.
+    """
+    chosen = mix["annealing"] or mix if phase is None else _phase(list(mix["sources"].values()), phase, config.copies)
+    return {key: entry["ratio"] for key, entry in chosen["sources"].items()}
+
+
 @dataclass(frozen=True)
 class SourceKeys:
     """Which key of the mix a document counts under."""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from vllm import LLM
 
 GIB = 1 << 30
+ADAPTER_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Ranks of LoRA adapters that vLLM makes room for (`vllm.config.lora.MaxLoRARanks`)."""
 
 
 def engine_kwargs(config: ServeConfig, model_folder: str) -> dict[str, Any]:
@@ -85,26 +87,33 @@ def write_logging_config(log_file: Path) -> Path:
 class OfflineEngine:
     """One vLLM engine inside this process, meant for a Ray actor with one CPU (or one GPU).
 
-    vLLM reads its environment once, so a process can hold only one kind of engine; log lines go to `log_file`.
+    vLLM reads its environment once, so a process can hold only one kind of engine; log lines go to `log_file`. `adapter` is
+    the folder of a LoRA adapter in peft's format, which all answers then come from.
     """
 
-    def __init__(self, model_folder: str, config: ServeConfig, log_file: str) -> None:
+    def __init__(self, model_folder: str, config: ServeConfig, log_file: str, adapter: str | None = None) -> None:
         options = engine_kwargs(config, model_folder)
+        if adapter is not None:
+            options |= {"enable_lora": True, "max_lora_rank": adapter_rank(adapter)}
         if "vllm" not in sys.modules:
             os.environ.update(engine_environment(config, write_logging_config(Path(log_file))))
             if config.accelerator == "cpu":
                 # One process instead of three; vLLM asks for its own worker process only to set OpenMP's environment.
                 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         from vllm import LLM
+        from vllm.lora.request import LoRARequest
 
         self._llm: LLM = LLM(model=model_folder, skip_tokenizer_init=False, disable_log_stats=True, **options)
+        self._adapter = None if adapter is None else LoRARequest("adapter", 1, adapter)
 
     def generate(self, prompts: list[list[int]], max_tokens: int, stop_token_ids: list[int]) -> list[list[int]]:
         """Greedy continuation of each prompt (token ids), without the stop token."""
         from vllm import SamplingParams
 
         sampling = SamplingParams(temperature=0.0, max_tokens=max_tokens, stop_token_ids=stop_token_ids, detokenize=False)
-        outputs = self._llm.generate([{"prompt_token_ids": prompt} for prompt in prompts], sampling, use_tqdm=False)
+        outputs = self._llm.generate(
+            [{"prompt_token_ids": prompt} for prompt in prompts], sampling, use_tqdm=False, lora_request=self._adapter
+        )
         stop = set(stop_token_ids)
         return [_without_stop(list(output.outputs[0].token_ids), stop) for output in outputs]
 
@@ -113,13 +122,27 @@ class OfflineEngine:
         from vllm import SamplingParams
 
         sampling = SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False)
-        outputs = self._llm.generate([{"prompt_token_ids": sequence} for sequence in sequences], sampling, use_tqdm=False)
+        outputs = self._llm.generate(
+            [{"prompt_token_ids": sequence} for sequence in sequences], sampling, use_tqdm=False, lora_request=self._adapter
+        )
         return [_own_logprobs(sequence, output.prompt_logprobs) for sequence, output in zip(sequences, outputs, strict=True)]
 
     def close(self) -> None:
         """Free the weights and the KV cache."""
         self._llm.llm_engine.engine_core.shutdown()
         del self._llm
+
+
+def adapter_rank(adapter: str) -> int:
+    """The least rank vLLM makes room for that the adapter fits; a `RequestError` for one that it cannot load."""
+    place = Path(adapter) / "adapter_config.json"
+    if not place.is_file():
+        raise RequestError(f"{adapter} is no adapter: {place.name} missing; give the adapter folder of a finished run")
+    rank = json.loads(place.read_text("utf-8"))["r"]
+    room = [most for most in ADAPTER_RANKS if most >= rank]
+    if not room:
+        raise RequestError(f"{adapter} has rank {rank} and vLLM loads adapters up to {ADAPTER_RANKS[-1]}")
+    return room[0]
 
 
 def _without_stop(tokens: list[int], stop: set[int]) -> list[int]:

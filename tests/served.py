@@ -15,8 +15,10 @@ import httpx
 import psutil
 import pytest
 
-from training.chat import CHAT_TEMPLATE
-from training.tokenizer import SPECIAL_TOKENS
+from cluster.storage import Folder
+from training.config import ModelConfig, RopeScaling
+from training.export import export_model
+from training.tokenizer import SPECIAL_TOKENS, write_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -34,38 +36,43 @@ def byte_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def write_tiny_model(folder: Path, context: int = 256, seed: int = 0) -> Path:
-    """Write a 60 thousand parameter Llama and its byte-level tokenizer as a Hugging Face export."""
-    import torch
-    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+TINY = ModelConfig(
+    hidden_size=64,
+    intermediate_size=128,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    num_key_value_heads=1,
+    max_position_embeddings=256,
+    rope_scaling=RopeScaling(method="yarn", factor=2),
+    initializer_range=0.2,
+)
+"""60 thousand parameters, with scaled rotary positions, so that all engines are seen to read them alike."""
 
-    tokenizer = byte_tokenizer()
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<|endoftext|>", eos_token="<|im_end|>", pad_token="<|pad|>", model_max_length=context
-    )
-    fast.chat_template = CHAT_TEMPLATE
-    fast.save_pretrained(folder)
 
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=context,
-        tie_word_embeddings=True,
-        bos_token_id=0,
-        eos_token_id=3,
-        pad_token_id=1,
-        initializer_range=0.2,
-    )
-    model = LlamaForCausalLM(config)
-    model.bfloat16()
-    model.generation_config = GenerationConfig(bos_token_id=0, eos_token_id=3, pad_token_id=1)
-    model.save_pretrained(folder)
+def write_tiny_model(folder: Path) -> Path:
+    """Write a model of that shape with random weights and a byte-level tokenizer, exported as a chat model of a run is."""
+    from training.model import Llama, init_weights
+
+    tokenizer, exported = byte_tokenizer(), Folder(str(folder))
+    write_tokenizer(exported, tokenizer)
+    model = Llama(TINY, tokenizer.get_vocab_size())
+    init_weights(model, seed=46)  # its greedy answer to the tests' prompt is mostly letters
+    export_model(model.state_dict(), TINY, model.vocab_size, exported, Folder(str(folder.parent)), folder.name, chat=True)
     return folder
+
+
+def trainer_logprobs(folder: Path, tokens: list[int]) -> list[float]:
+    """Log-probability of tokens 1..n-1 under the training core's model with the weights of that export, in float32."""
+    import torch
+    from safetensors.torch import load_file
+
+    from training.model import Llama
+
+    weights = load_file(folder / "model.safetensors")
+    model = Llama(TINY, len(weights["model.embed_tokens.weight"]))
+    model.load_state_dict(weights)
+    with torch.inference_mode():
+        return (-model(torch.tensor([tokens[:-1]]), torch.tensor([tokens[1:]]), reduction="none")[0]).tolist()
 
 
 @pytest.fixture(scope="session")

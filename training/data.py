@@ -1,6 +1,6 @@
 """Which tokens the model sees at which step: a pure function of the seed and the step.
 
-    token shards -> rows of seq_len -> each source as often as its ratio says -> permutation(seed, pass) -> step -> worker
+    token shards -> rows of seq_len -> each source as often as its ratio says (`training/order.py`) -> step -> worker
 
 Row i of a source holds the targets `i * seq_len ... (i + 1) * seq_len - 1` of its shards laid end to end; the inputs are
 the tokens one place earlier, with `<|endoftext|>` before the first. So every token is a target exactly once, and the last
@@ -9,35 +9,44 @@ row is short. Nothing depends on the number of workers, and nothing is kept betw
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import math
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from cluster.artifacts import canonical_json
-from cluster.errors import WorkError
+from cluster.errors import RequestError, WorkError
 from cluster.storage import Folder
+from training.config import LoopConfig
+from training.order import EMPTY_ROW, Order
+
+if TYPE_CHECKING:
+    from training.objectives import Objective
 
 IGNORE = -100
-EMPTY_ROW = -1
-FEISTEL_ROUNDS = 8
 SAMPLED_BYTES = 4096
 OPEN_SHARDS = 512
 
 
 class Batch(NamedTuple):
-    """Arrays [rows, seq_len]: input ids, the ids to predict (`IGNORE` where nothing is learnt), document numbers or None."""
+    """Arrays [rows, seq_len]: input ids, the ids to predict (`IGNORE` where nothing is learnt), document numbers or None,
+    the loss's weight of each target (fp32) or None; `extra` is what one objective alone reads, by name, rows first."""
 
     tokens: np.ndarray
     targets: np.ndarray
     segments: np.ndarray | None
+    weights: np.ndarray | None = None
+    extra: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 class Rows(Protocol):
@@ -49,17 +58,18 @@ class Rows(Protocol):
 
     def read(self, rows: np.ndarray) -> Batch: ...
 
-    def valid(self, rows: np.ndarray) -> int:
-        """Targets that count in these rows, without reading them."""
-        ...
-
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Rows never trained on; `bytes` is the UTF-8 size of their text, None where only nats a token are wanted."""
+    """Rows never trained on; `bytes` is the UTF-8 size of their text, None where no bits a byte are wanted.
+
+    `objective` (None: the text's cross-entropy) is read over all rows and divided by what it counts, which gives `unit`.
+    """
 
     rows: Rows
     bytes: int | None
+    objective: Objective | None = None
+    unit: str = "nats_per_token"
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,10 @@ class TrainingData:
     quick: dict[str, HeldOut]
     heldout: dict[str, HeldOut]
     fingerprint: DataFingerprint
+
+    def seen(self, step: int, shifts: Sequence[tuple[int, int]] = ()) -> dict[str, dict[str, float]]:
+        """What the steps before `step` hold of each source (`seen_by_source`), where the rows come from named sources."""
+        return seen_by_source(self.rows, self.order, step, shifts) if isinstance(self.rows, TokenRows) else {}
 
 
 @dataclass(frozen=True)
@@ -97,36 +111,93 @@ class DataFingerprint:
 
 
 def open_tokens(
-    folder: Folder, *, seq_len: int, batch_tokens: int, tokens: int | None, seed: int, quick_tokens: int, cache: Path | None = None
+    folder: Folder,
+    settings: LoopConfig,
+    *,
+    ratios: Mapping[str, float] | None = None,
+    added: Folder | None = None,
+    cache: Path | None = None,
 ) -> TrainingData:
-    """The training data of a `tokens` artifact: see `pipelines/tokens.py` for its files."""
+    """The training data of a `tokens` artifact: see `pipelines/tokens.py` for its files.
+
+    `ratios` by source replaces those of the index (sources it does not name are left out); `added` is a folder of further
+    sources, with an `index.json` of the same form.
+    """
     index = folder.read_json("index.json")
-    sources = [source for _, source in sorted(index["sources"].items())]
-    shards = [shard for source in sources for shard in source["shards"]]
     streams = sorted(index["heldout"].items())
-    names = [shard["path"] for shard in shards] + [entry["path"] for _, entry in streams]
-    sidecars = [f"{name.removesuffix('.bin')}{suffix}" for name in names[len(shards) :] for suffix in (".idx.npy", ".bytes.npy")]
-    root = local_copy(folder, names + sidecars, cache)
-    dtype = np.dtype(index["dtype"]).newbyteorder("<")
+    sidecars = [entry["path"].removesuffix(".bin") + suffix for _, entry in streams for suffix in (".idx.npy", ".bytes.npy")]
+    index, root = _located(folder, index, [*(entry["path"] for _, entry in streams), *sidecars], cache)
+    if added is not None:
+        more, _ = _located(added, added.read_json("index.json"), [], cache)
+        index["sources"] |= more["sources"]
+    rows, order = token_order(index, settings, ratios)
 
-    def token_rows(entries: list[list[dict[str, Any]]]) -> TokenRows:
-        files = [[(str(root / shard["path"]), shard["tokens"]) for shard in group] for group in entries]
-        return TokenRows([TokenFiles(group, dtype.str, index["eos"]) for group in files], seq_len)
+    def token_rows(stream: str, entry: dict[str, Any]) -> TokenRows:
+        return TokenRows({stream: _token_files([{**entry, "path": str(root / entry["path"])}], index)}, settings)
 
-    rows = token_rows([source["shards"] for source in sources])
-    order = Order(
-        rows.counts, [source["ratio"] for source in sources], batch_tokens // seq_len, seed, tokens and math.ceil(tokens / seq_len)
-    )
-    heldout = {stream: HeldOut(token_rows([[entry]]), entry["bytes"]) for stream, entry in streams if entry["tokens"]}
+    heldout = {stream: HeldOut(token_rows(stream, entry), entry["bytes"]) for stream, entry in streams if entry["tokens"]}
     quick = {}
     for stream, entry in streams:
         if entry["tokens"]:
-            kept, text_bytes = _heldout_prefix(root / entry["path"], quick_tokens)
-            quick[stream] = HeldOut(token_rows([[{**entry, "tokens": kept}]]), text_bytes)
-    meaning = [index["dtype"], index["vocab_size"], [[source["ratio"], source["shards"]] for source in sources]]
-    content = content_hash(meaning, [root / shard["path"] for shard in shards])
-    fingerprint = DataFingerprint(content, seq_len, order.batch_rows, order.total_rows, seed)
+            kept, text_bytes = _heldout_prefix(root / entry["path"], settings.eval_tokens)
+            quick[stream] = HeldOut(token_rows(stream, {**entry, "tokens": kept}), text_bytes)
+    shards = [shard for name in rows.names for shard in index["sources"][name]["shards"]]
+    named = [[name, in_pass, files.sizes] for (name, files), in_pass in zip(rows.sources.items(), order.in_pass, strict=True)]
+    content = content_hash([index["dtype"], index["vocab_size"], named], [Path(shard["path"]) for shard in shards])
+    fingerprint = DataFingerprint(content, settings.seq_len, order.batch_rows, order.total_rows, settings.seed)
     return TrainingData(rows, order, quick, heldout, fingerprint)
+
+
+def token_order(index: dict[str, Any], settings: LoopConfig, ratios: Mapping[str, float] | None = None) -> tuple[TokenRows, Order]:
+    """The rows and the order that an index and settings make, without opening a shard."""
+    sources = dict(sorted(index["sources"].items()))
+    if ratios is not None:
+        missing = [name for name, ratio in ratios.items() if ratio > 0 and name not in sources]
+        if missing:
+            raise WorkError(f"the tokens have no source {', '.join(missing)}; give it a ratio under mix or mix.annealing and bake again")
+        sources = {name: {**source, "ratio": ratios.get(name, 0.0)} for name, source in sources.items()}
+    rows = TokenRows({name: _token_files(source["shards"], index) for name, source in sources.items()}, settings)
+    total = None if settings.tokens is None else math.ceil(settings.tokens / settings.seq_len)
+    wanted = [source["ratio"] for source in sources.values()]
+    return rows, Order(rows.counts, wanted, settings.batch_tokens // settings.seq_len, settings.seed, total)
+
+
+def seen_by_source(
+    rows: TokenRows, order: Order, step: int | None = None, shifts: Sequence[tuple[int, int]] = ()
+) -> dict[str, dict[str, float]]:
+    """Rows, tokens and epochs of each source in the steps before `step` (None: in the whole run); exact, and reads nothing.
+
+    With a shift (first, steps) the rows from step `first` on are those of `steps` steps later.
+    """
+    stop = order.steps if step is None else step
+    edges = sorted({0, stop, *(first for first, _ in shifts if first < stop)})
+    found: dict[str, dict[str, float]] = {}
+    for start, end in pairwise(edges):
+        skipped = sum(steps for first, steps in shifts if first <= start)
+        places = zip(rows.names, order.seen(start, skipped), order.seen(end, skipped), strict=True)
+        for place, (name, before, after) in enumerate(places):
+            if after > before:
+                entry = found.setdefault(name, {"rows": 0, "tokens": 0})
+                lasts = order.times(place, rows.counts[place] - 1, after) - order.times(place, rows.counts[place] - 1, before)
+                entry["rows"] += after - before
+                entry["tokens"] += (after - before) * rows.seq_len - lasts * (-len(rows.sources[name]) % rows.seq_len)
+    return {name: {**entry, "epochs": round(entry["tokens"] / len(rows.sources[name]), 4)} for name, entry in sorted(found.items())}
+
+
+def _located(folder: Folder, index: dict[str, Any], names: list[str], cache: Path | None) -> tuple[dict[str, Any], Path]:
+    """The index with the paths of its shards made local ones, and the local folder, which has the files `names` too."""
+    shards = [shard["path"] for source in index["sources"].values() for shard in source["shards"]]
+    root = local_copy(folder, shards + names, cache)
+    sources = {
+        name: {**source, "shards": [{**shard, "path": str(root / shard["path"])} for shard in source["shards"]]}
+        for name, source in index["sources"].items()
+    }
+    return {**index, "sources": sources}, root
+
+
+def _token_files(shards: list[dict[str, Any]], index: dict[str, Any]) -> TokenFiles:
+    dtype = np.dtype(index["dtype"]).newbyteorder("<").str
+    return TokenFiles([(shard["path"], shard["tokens"]) for shard in shards], dtype, index["eos"])
 
 
 def _heldout_prefix(path: Path, tokens: int) -> tuple[int, int]:
@@ -138,22 +209,35 @@ def _heldout_prefix(path: Path, tokens: int) -> tuple[int, int]:
 
 
 def local_copy(folder: Folder, names: Sequence[str], cache: Path | None = None) -> Path:
-    """A local folder with these files: the folder itself where it is local or mounted, else a copy kept in `cache`."""
+    """A local folder with these files: the folder itself where it is local or mounted, else a copy kept in `cache`.
+
+    The workers of one host share the copy: each file is fetched by the first that locks it. It stays until it is deleted.
+    """
     if folder.is_local:
         return folder.local_path()
     root = (cache or Path(tempfile.gettempdir()) / "fournil-cache") / hashlib.sha256(folder.url.encode()).hexdigest()[:16]
+    root.mkdir(parents=True, exist_ok=True)
+    missing = sum(size for name in names if not _is_there(root / name, size := folder.size(name)))
+    if missing > (free := shutil.disk_usage(root).free):
+        raise RequestError(
+            f"a local copy of {folder.url} takes {missing / 1e9:.1f} GB more and {root} has {free / 1e9:.1f}: "
+            "delete old copies there, set TMPDIR to a larger disk, or mount the storage"
+        )
     for name in names:
-        target = root / name
-        if target.exists() and target.stat().st_size == folder.size(name):
-            continue
+        target, size = root / name, folder.size(name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            tempfile.NamedTemporaryFile(dir=target.parent, prefix=".tmp-", delete=False) as copy,
-            folder.filesystem.open_input_stream(folder.at(name), compression=None) as source,
-        ):
-            shutil.copyfileobj(source, copy, 1 << 22)
-        Path(copy.name).replace(target)
+        with target.with_name(f".lock-{target.name}").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not _is_there(target, size):
+                part = target.with_name(f".part-{target.name}")
+                with part.open("wb") as copy, folder.filesystem.open_input_stream(folder.at(name), compression=None) as source:
+                    shutil.copyfileobj(source, copy, 1 << 22)
+                part.replace(target)
     return root
+
+
+def _is_there(file: Path, size: int) -> bool:
+    return file.exists() and file.stat().st_size == size
 
 
 def content_hash(meaning: Any, files: Sequence[Path]) -> str:
@@ -175,6 +259,11 @@ class TokenFiles:
     def __init__(self, files: list[tuple[str, int]], dtype: str, eos: int) -> None:
         self.files, self.dtype, self.eos = files, dtype, eos
         self._starts = np.concatenate([[0], np.cumsum([tokens for _, tokens in files])]).astype(np.int64)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Tokens of each file."""
+        return [tokens for _, tokens in self.files]
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -200,13 +289,19 @@ def _open_shard(path: str, dtype: str, tokens: int) -> np.ndarray:
 
 
 class TokenRows:
-    """Rows over several sources, numbered source after source; `counts` has the rows of each."""
+    """Rows over several sources by name, numbered source after source; `counts` has the rows of each.
 
-    def __init__(self, sources: list[TokenFiles], seq_len: int) -> None:
-        self.sources, self.seq_len = sources, seq_len
-        self.counts = [math.ceil(len(source) / seq_len) for source in sources]
+    With `settings.mask_documents` a row's segments count the documents begun in it: an input `<|endoftext|>` begins one.
+    """
+
+    def __init__(self, sources: dict[str, TokenFiles], settings: LoopConfig) -> None:
+        self.sources, self.names, self.seq_len, self.mask_documents = sources, list(sources), settings.seq_len, settings.mask_documents
+        seq_len = self.seq_len
+        self._files = list(sources.values())
+        self.counts = [math.ceil(len(source) / seq_len) for source in self._files]
         self._starts = np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
-        self._last_rows = {int(self._starts[i + 1]) - 1: len(s) - (self.counts[i] - 1) * seq_len for i, s in enumerate(sources) if len(s)}
+        ends = self._starts[1:].tolist()
+        self._last_rows = {end - 1: (len(files) - 1) % seq_len + 1 for end, files in zip(ends, self._files, strict=True) if len(files)}
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -219,112 +314,11 @@ class TokenRows:
                 continue
             source = int(np.searchsorted(self._starts, row, side="right")) - 1
             start = (row - int(self._starts[source])) * self.seq_len
-            window = self.sources[source].read(start - 1, min(start + self.seq_len, len(self.sources[source])))
+            window = self._files[source].read(start - 1, min(start + self.seq_len, len(self._files[source])))
             tokens[place, : len(window) - 1] = window[:-1]
             targets[place, : len(window) - 1] = window[1:]
-        return Batch(tokens, targets, None)
+        segments = np.cumsum(tokens == self._files[0].eos, axis=1) if self.mask_documents else None
+        return Batch(tokens, targets, segments)
 
     def valid(self, rows: np.ndarray) -> int:
         return sum(self._last_rows.get(row, self.seq_len) for row in rows.tolist() if row != EMPTY_ROW)
-
-
-# --- the order of rows ---
-
-
-class Order:
-    """Which rows each step takes.
-
-    A source of R rows and ratio r appears as floor(r) whole copies and a further round((r - floor(r)) * R) distinct rows
-    drawn by the seed. All copies of all sources are shuffled together by a permutation that needs no memory; a run longer
-    than the whole mix begins it again under another permutation.
-    """
-
-    def __init__(self, counts: Sequence[int], ratios: Sequence[float], batch_rows: int, seed: int, total_rows: int | None = None) -> None:
-        self.batch_rows, self.seed = batch_rows, seed
-        self._counts = np.array(counts, np.int64)
-        self._firsts = np.concatenate([[0], np.cumsum(self._counts)]).astype(np.int64)
-        drawn = [math.floor(ratio) * count + _rounded(ratio, count) for count, ratio in zip(counts, ratios, strict=True)]
-        self._starts = np.concatenate([[0], np.cumsum(drawn)]).astype(np.int64)
-        self._whole = [math.floor(ratio) for ratio in ratios]
-        self._partial = [Permutation(max(1, count), f"{seed}/source/{place}") for place, count in enumerate(counts)]
-        self.rows_in_pass = int(self._starts[-1])
-        if self.rows_in_pass == 0:
-            raise WorkError("there is nothing to train on: no source has tokens and a ratio above 0")
-        self.total_rows = self.rows_in_pass if total_rows is None else total_rows
-        self.steps = math.ceil(self.total_rows / batch_rows)
-
-    def rows(self, step: int) -> np.ndarray:
-        """The `batch_rows` row numbers of a step; the last step is filled up with `EMPTY_ROW`."""
-        places = np.arange(step * self.batch_rows, (step + 1) * self.batch_rows, dtype=np.int64)
-        rows = np.full(self.batch_rows, EMPTY_ROW, np.int64)
-        inside = places < self.total_rows
-        passes = places // self.rows_in_pass
-        for number in np.unique(passes[inside]).tolist():
-            chosen = inside & (passes == number)
-            shuffled = Permutation(self.rows_in_pass, f"{self.seed}/pass/{number}")(places[chosen] % self.rows_in_pass)
-            rows[chosen] = self._row_of(shuffled)
-        return rows
-
-    def _row_of(self, virtual: np.ndarray) -> np.ndarray:
-        sources = np.searchsorted(self._starts, virtual, side="right") - 1
-        rows = np.empty_like(virtual)
-        for source in np.unique(sources).tolist():
-            chosen = sources == source
-            copy, within = np.divmod(virtual[chosen] - self._starts[source], self._counts[source])
-            partial = copy >= self._whole[source]
-            within[partial] = self._partial[source](within[partial])
-            rows[chosen] = self._firsts[source] + within
-        return rows
-
-
-def _rounded(ratio: float, count: int) -> int:
-    return math.floor((ratio - math.floor(ratio)) * count + 0.5)
-
-
-def share(rows: np.ndarray, rank: int, workers: int, micro_rows: int) -> np.ndarray:
-    """The part of a step's rows that falls to one worker: [micro-batches, rows], the same shape on every worker.
-
-    Micro-batches are as large as they can be with at most `micro_rows` rows and as few empty rows as that allows.
-    """
-    each = math.ceil(len(rows) / workers)
-    count = math.ceil(each / micro_rows)
-    size = math.ceil(each / count)
-    mine = rows[rank * each : (rank + 1) * each]
-    filled = np.full(count * size, EMPTY_ROW, np.int64)
-    filled[: len(mine)] = mine
-    return filled.reshape(count, size)
-
-
-class Permutation:
-    """A keyed bijection of 0 ... n-1 in constant memory.
-
-    A balanced Feistel network over the next even power of two, walked again while it lands outside (cycle walking;
-    Black and Rogaway 2002, "Ciphers with arbitrary finite domains"). Not a cipher: the round function is splitmix64's.
-    """
-
-    def __init__(self, n: int, key: str) -> None:
-        self.n = n
-        self._half = np.uint64(max(1, math.ceil((n - 1).bit_length() / 2)))
-        self._mask = np.uint64((1 << int(self._half)) - 1)
-        digest = hashlib.blake2b(f"{key}/{n}".encode(), digest_size=8 * FEISTEL_ROUNDS).digest()
-        self._keys = np.frombuffer(digest, "<u8")
-
-    def __call__(self, places: np.ndarray) -> np.ndarray:
-        """Where each of `places` (int64, inside 0 ... n-1) goes."""
-        values = self._scramble(places.astype(np.uint64))
-        while (outside := values >= self.n).any():
-            values[outside] = self._scramble(values[outside])
-        return values.astype(np.int64)
-
-    def _scramble(self, values: np.ndarray) -> np.ndarray:
-        left, right = values >> self._half, values & self._mask
-        for round in range(FEISTEL_ROUNDS):
-            left, right = right, left ^ (_mix(right + self._keys[round : round + 1]) & self._mask)
-        return left << self._half | right
-
-
-def _mix(values: np.ndarray) -> np.ndarray:
-    """The finaliser of splitmix64 (Steele, Lea, Flood 2014)."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))

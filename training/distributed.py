@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, Literal
 
 import torch
@@ -17,27 +18,34 @@ from torch import Tensor, nn
 from torch._C._distributed_c10d import HashStore
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.distributed_c10d import _set_pg_timeout
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-from training.config import ModelConfig
+from training.config import RESHARD_BYTES, LoraConfig, ModelConfig
+from training.fp8 import use_fp8
+from training.lora import add_adapters, init_adapters
 from training.memory import keep_freed_memory
-from training.model import Llama, compile_model, init_weights
+from training.model import Llama, Recompute, checkpoint_activations, compile_model, init_weights
 
 Precision = Literal["bf16", "fp32"]
 
-RESHARD_BYTES = 1 << 30
-"""A model whose weights are larger in compute precision frees each block after its forward pass and gathers it again in the
-backward pass; a smaller one keeps them for both, which saves a gather."""
+PATIENT_TIMEOUT_S = 1800.0
+"""How long a collective call may wait while workers start, compile, write a checkpoint or export. During the steps it is
+`collective_timeout_s`, which is short, so that a worker that hangs is noticed (as torchtitan does)."""
 
 
 @dataclass(frozen=True)
 class World:
-    """This process's place among all, its device, and the number format of its matrix products."""
+    """This process's place among all, its device, and the number format of its matrix products.
+
+    `group` is the process group that its collective calls use; None is the default one, which FSDP uses too.
+    """
 
     rank: int
     size: int
     device: torch.device
     precision: Precision
+    group: dist.ProcessGroup | None = None
 
     @property
     def is_main(self) -> bool:
@@ -46,23 +54,37 @@ class World:
     def total(self, *values: float) -> list[float]:
         """Sums over all workers, in float64 and in the same order on each."""
         tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
-        dist.all_reduce(tensor)
+        dist.all_reduce(tensor, group=self.group)
         return tensor.tolist()
 
     def from_main(self, value: Any) -> Any:
         """What rank 0 passed, on every worker."""
         box = [value]
-        dist.broadcast_object_list(box, src=0)
+        dist.broadcast_object_list(box, src=0, group=self.group)
         return box[0]
 
     def gathered(self, value: Any) -> list[Any]:
         """What each worker passed, by rank."""
         boxes: list[Any] = [None] * self.size
-        dist.all_gather_object(boxes, value)
+        dist.all_gather_object(boxes, value, group=self.group)
         return boxes
 
     def wait(self) -> None:
         self.total(0.0)
+
+    def beside(self) -> World:
+        """The same workers on CPU over a gloo group of their own, for another thread: two threads must not share a group,
+        whose calls have to come in the same order on all workers."""
+        group = dist.new_group(backend="gloo", timeout=timedelta(seconds=PATIENT_TIMEOUT_S))
+        return replace(self, device=torch.device("cpu"), group=group)
+
+    def set_timeout(self, seconds: float) -> None:
+        """How long a collective call may wait for the other workers from now on, once all of them have come here.
+
+        Gloo then raises an error; NCCL's watchdog ends the process, since its calls do not return.
+        """
+        self.wait()
+        _set_pg_timeout(timedelta(seconds=seconds), self.group)
 
 
 @contextlib.contextmanager
@@ -78,11 +100,15 @@ def open_world(precision: Literal["auto", "bf16", "fp32"], threads: int | None =
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
     try:
-        chosen: Precision = ("bf16" if has_native_bf16(device) else "fp32") if precision == "auto" else precision
-        yield World(dist.get_rank(), dist.get_world_size(), device, chosen)
+        yield World(dist.get_rank(), dist.get_world_size(), device, compute_precision(precision, device))
     finally:
         if alone:
             dist.destroy_process_group()
+
+
+def compute_precision(asked: Literal["auto", "bf16", "fp32"], device: torch.device) -> Precision:
+    """The number format of matrix products: bf16 where the device has it, unless another is asked for."""
+    return ("bf16" if has_native_bf16(device) else "fp32") if asked == "auto" else asked
 
 
 def has_native_bf16(device: torch.device) -> bool:
@@ -92,13 +118,29 @@ def has_native_bf16(device: torch.device) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def build_model(config: ModelConfig, vocab_size: int, seed: int, world: World, compile_blocks: bool) -> Llama:
+def build_model(
+    config: ModelConfig,
+    vocab_size: int,
+    seed: int,
+    world: World,
+    compile_blocks: bool,
+    *,
+    recompute: Recompute = "none",
+    fp8: bool = False,
+    lora: LoraConfig | None = None,
+) -> Llama:
     """A sharded model with fresh weights, equal for a seed on any number of workers.
 
-    Order of operations as in torchtitan: meta device, compile by block, `fully_shard`, `to_empty`, weights.
+    Order of operations as in torchtitan: meta device, adapters, fp8, activation checkpointing, compile by block, `fully_shard`,
+    `to_empty`, weights.
     """
     with torch.device("meta"):
         model = Llama(config, vocab_size)
+    if lora is not None:
+        add_adapters(model, lora)
+    if fp8:
+        use_fp8(model, world.device)
+    checkpoint_activations(model, recompute)
     if compile_blocks:
         compile_model(model)
     dtype = torch.bfloat16 if world.precision == "bf16" else torch.float32
@@ -110,6 +152,7 @@ def build_model(config: ModelConfig, vocab_size: int, seed: int, world: World, c
     fully_shard(model, mesh=mesh, mp_policy=policy)
     model.to_empty(device=world.device)
     init_weights(model, seed)
+    init_adapters(model, seed)
     return model
 
 

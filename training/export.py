@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from cluster.errors import WorkError
+from cluster.errors import RequestError, WorkError
 from cluster.storage import Folder
-from training.config import ModelConfig
+from training.config import YARN_BETA_FAST, YARN_BETA_SLOW, ModelConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +47,12 @@ def export_model(
 
 
 def huggingface_config(config: ModelConfig, vocab_size: int, dtype: str) -> dict[str, Any]:
-    """The fields of `transformers.LlamaConfig` for a model of this shape."""
+    """The fields of `transformers.LlamaConfig` for a model of this shape.
+
+    With linear scaling `max_position_embeddings` counts the positions before it, since vLLM multiplies by the factor.
+    """
+    scaling = config.rope_scaling
+    positions = config.unscaled_positions if scaling and scaling.method == "linear" else config.max_position_embeddings
     return {
         "architectures": ["LlamaForCausalLM"],
         "attention_bias": False,
@@ -55,12 +60,12 @@ def huggingface_config(config: ModelConfig, vocab_size: int, dtype: str) -> dict
         "bos_token_id": END_OF_TEXT,
         "dtype": dtype,
         "eos_token_id": END_OF_TEXT,
-        "head_dim": config.hidden_size // config.num_attention_heads,
+        "head_dim": config.head_dim,
         "hidden_act": "silu",
         "hidden_size": config.hidden_size,
         "initializer_range": config.initializer_range,
         "intermediate_size": config.intermediate_size,
-        "max_position_embeddings": config.max_position_embeddings,
+        "max_position_embeddings": positions,
         "mlp_bias": False,
         "model_type": "llama",
         "num_attention_heads": config.num_attention_heads,
@@ -68,11 +73,58 @@ def huggingface_config(config: ModelConfig, vocab_size: int, dtype: str) -> dict
         "num_key_value_heads": config.num_key_value_heads,
         "pad_token_id": PAD,
         "rms_norm_eps": config.rms_norm_eps,
-        "rope_parameters": {"rope_theta": config.rope_theta, "rope_type": "default"},
+        "rope_parameters": rope_parameters(config),
         "tie_word_embeddings": config.tie_word_embeddings,
         "use_cache": True,
         "vocab_size": vocab_size,
     }
+
+
+def rope_parameters(config: ModelConfig) -> dict[str, Any]:
+    """Rotary positions in the words of transformers 5 and vLLM, which both take YaRN's attention factor from `factor`."""
+    scaling = config.rope_scaling
+    if scaling is None or scaling.method == "ntk":
+        return {"rope_theta": config.rotary_base, "rope_type": "default"}
+    parameters = {"factor": scaling.factor, "rope_theta": config.rope_theta, "rope_type": scaling.method}
+    if scaling.method == "linear":
+        return parameters
+    ramp = {"beta_fast": YARN_BETA_FAST, "beta_slow": YARN_BETA_SLOW}
+    return {**parameters, **ramp, "original_max_position_embeddings": config.unscaled_positions}
+
+
+def model_config(config: dict[str, Any]) -> tuple[ModelConfig, int]:
+    """Shape and vocabulary size of a model by its `config.json`, the inverse of `huggingface_config`.
+
+    NTK scaling comes back as the base it makes. A model that `training.model.Llama` does not compute is a `RequestError`.
+    """
+    rope = config.get("rope_parameters") or {}
+    scaling = None
+    if rope.get("rope_type", "default") != "default":
+        scaling = {"method": rope["rope_type"], "factor": rope["factor"]}
+    fields = ModelConfig.model_fields.keys() & config.keys()
+    shape = {name: config[name] for name in fields} | {
+        "max_position_embeddings": context_length(config),
+        "rope_theta": rope.get("rope_theta", 10_000.0),
+        "rope_scaling": scaling,
+    }
+    try:
+        model = ModelConfig.model_validate(shape)
+    except ValueError as error:
+        raise RequestError(f"config.json: {str(error).splitlines()[-1].strip()}") from None
+    theirs = huggingface_config(model, config["vocab_size"], config["dtype"])
+    other = [name for name in ("architectures", "attention_bias", "head_dim", "hidden_act", "mlp_bias") if config.get(name) != theirs[name]]
+    if any(theirs["rope_parameters"].get(name) != value for name, value in rope.items()):
+        other.append("rope_parameters")
+    if other:
+        raise RequestError(f"config.json: {other[0]} is {config.get(other[0])!r} and Fournil's model has {theirs[other[0]]!r}")
+    return model, config["vocab_size"]
+
+
+def context_length(config: dict[str, Any]) -> int:
+    """The most tokens a model with this `config.json` reads."""
+    scaling = config.get("rope_parameters") or {}
+    factor = scaling.get("factor", 1) if scaling.get("rope_type") == "linear" else 1
+    return int(config["max_position_embeddings"] * factor)
 
 
 def generation_config(chat: bool) -> dict[str, Any]:

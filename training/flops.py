@@ -12,17 +12,19 @@ PEAK_SIZES = {"cpu": 1024, "cuda": 8192}
 
 PEAK_SECONDS = 0.3
 
+FLOPS_FORMULA = "PaLM appendix B: 6 x parameters in products + 12 x layers x hidden x seq_len, a token forward and backward"
+
 
 def parameter_count(config: ModelConfig, vocab_size: int) -> int:
     """All parameters; tied embeddings count once."""
     tables = 1 if config.tie_word_embeddings else 2
     norms = (2 * config.num_hidden_layers + 1) * config.hidden_size
-    return _block_matrices(config) + norms + tables * vocab_size * config.hidden_size
+    return block_matrices(config) + norms + tables * vocab_size * config.hidden_size
 
 
 def matmul_parameters(config: ModelConfig, vocab_size: int) -> int:
     """Parameters that every token is multiplied with: the blocks' matrices and the output head, not the embedding lookup."""
-    return _block_matrices(config) + vocab_size * config.hidden_size
+    return block_matrices(config) + vocab_size * config.hidden_size
 
 
 def flops_per_token(config: ModelConfig, vocab_size: int, seq_len: int, causal: bool = False) -> float:
@@ -58,7 +60,8 @@ def matmul_peak(dtype: Literal["bf16", "fp32"], device: str = "cpu") -> float:
     return 2.0 * size**3 / fastest
 
 
-def _block_matrices(config: ModelConfig) -> int:
+def block_matrices(config: ModelConfig) -> int:
+    """Parameters of the blocks' matrices, all that Muon may update."""
     width = config.hidden_size
     kv_width = width // config.num_attention_heads * config.num_key_value_heads
     return config.num_hidden_layers * (2 * width * width + 2 * width * kv_width + 3 * width * config.intermediate_size)

@@ -7,6 +7,7 @@ and, last, `summary.json`.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,18 +16,19 @@ from cluster.artifacts import canonical_json
 from cluster.errors import RequestError
 from cluster.stage import StageContext
 from cluster.storage import Folder
-from training.config import LoopConfig, PretrainJobConfig
+from training.config import LoopConfig, PretrainConfig, PretrainJobConfig
 from training.worker import train_on_ray
 
 if TYPE_CHECKING:
     from training.data import TrainingData
+    from training.objectives import Objective
 
-VERSION = "1"
+VERSION = "2"
 
 
 def run(context: StageContext) -> dict[str, Any]:
     """Train the recipe's model on the tokens artifact; returns the summary."""
-    from training.loop import Job
+    from training.job import Job
 
     config = context.config
     assert isinstance(config, PretrainJobConfig)
@@ -42,31 +44,34 @@ def run(context: StageContext) -> dict[str, Any]:
         identity=identity(context),
         attempt="",
         threads=max(1, int(context.resources.cpus_per_worker)),
+        objective=pretrain_objective(config.pretrain, context.inputs["tokenizer"].folder),
     )
     return train_on_ray(job, context)
 
 
+def pretrain_objective(settings: PretrainConfig, tokenizer: Folder) -> Objective:
+    """Cross-entropy, or distillation where the recipe has a teacher."""
+    from training.distil import distillation
+    from training.objectives import next_token
+
+    distil = settings.distil
+    return next_token if distil is None else distillation(settings, distil, tokenizer)
+
+
 @dataclass(frozen=True)
 class TokensInput:
-    """Opens the tokens artifact on a worker."""
+    """Opens the tokens artifact on a worker: see `data.open_tokens`."""
 
     folder: Folder
     settings: LoopConfig
+    ratios: Mapping[str, float] | None = None
+    added: Folder | None = None
     cache: Path | None = None
 
     def __call__(self) -> TrainingData:
         from training.data import open_tokens
 
-        settings = self.settings
-        return open_tokens(
-            self.folder,
-            seq_len=settings.seq_len,
-            batch_tokens=settings.batch_tokens,
-            tokens=settings.tokens,
-            seed=settings.seed,
-            quick_tokens=settings.eval_tokens,
-            cache=self.cache,
-        )
+        return open_tokens(self.folder, self.settings, ratios=self.ratios, added=self.added, cache=self.cache)
 
 
 def identity(context: StageContext) -> dict[str, Any]:

@@ -7,20 +7,22 @@ template and the end-of-turn token) and `summary.json`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.errors import RequestError
 from cluster.stage import StageContext, map_parts
 from cluster.storage import Folder
-from training.config import ModelConfig, SftConfig
+from training.config import FineTuneConfig, ModelConfig, SftConfig
 from training.pretrain import check_context, identity
 from training.worker import train_on_ray
 
 if TYPE_CHECKING:
-    from training.data import TrainingData
+    from training.data import HeldOut, Rows, TrainingData
 
-VERSION = "1"
+VERSION = "2"
 
 TRAIN, HELDOUT = "train", "heldout"
 
@@ -28,18 +30,19 @@ TRAIN, HELDOUT = "train", "heldout"
 def run(context: StageContext) -> dict[str, Any]:
     """Pack the instructions artifact and fine-tune the pretrained weights on it; returns the summary and the counts."""
     from training.checkpoint import newest_state
-    from training.loop import Job
+    from training.job import Job
     from training.packing import PackSplit
 
     config = context.config
     assert isinstance(config, SftConfig)
-    base = context.inputs["pretrain"].folder
+    base = context.input("anneal", "pretrain").folder
     tokenizer = context.inputs["tokenizer"].folder
     facts = newest_state(base)
     model = ModelConfig.model_validate(facts["model"])
     check_context(model.max_position_embeddings, config)
     split = PackSplit(context.inputs["instructions"].folder, tokenizer, context.out, config.seq_len)
-    counts = dict(zip((TRAIN, HELDOUT), map_parts([{"name": TRAIN}, {"name": HELDOUT}], split, context), strict=True))
+    parts = [{"name": TRAIN, "weights": config.source_weights}, {"name": HELDOUT}]
+    counts = dict(zip((TRAIN, HELDOUT), map_parts(parts, split, context), strict=True))
     if not counts[TRAIN]["rows"]:
         raise RequestError("there is no chat example to train on; raise instructions.max_examples or sft.seq_len in the recipe")
     job = Job(
@@ -54,6 +57,7 @@ def run(context: StageContext) -> dict[str, Any]:
         initial=base,
         chat=True,
         threads=max(1, int(context.resources.cpus_per_worker)),
+        lora=config.lora,
     )
     return {**train_on_ray(job, context), "examples": counts}
 
@@ -66,17 +70,30 @@ class PackedInput:
     settings: SftConfig
 
     def __call__(self) -> TrainingData:
-        from training.data import DataFingerprint, HeldOut, Order, TrainingData, content_hash
-        from training.packing import ARRAYS, PACKED, PackedRows
+        from training.data import HeldOut
+        from training.packing import ARRAYS, PACKED, WEIGHTS, PackedRows
 
         settings, root = self.settings, self.folder.local_path(PACKED)
-        rows = PackedRows(root, TRAIN, settings.seq_len)
-        total_rows = None if settings.tokens is None else math.ceil(settings.tokens / settings.seq_len)
-        order = Order([len(rows)], [settings.epochs], settings.batch_tokens // settings.seq_len, settings.seed, total_rows)
-        content = content_hash([settings.epochs], [root / f"{TRAIN}.{name}.npy" for name in ARRAYS])
-        fingerprint = DataFingerprint(content, settings.seq_len, order.batch_rows, order.total_rows, settings.seed)
-        heldout = {"chat": HeldOut(PackedRows(root, HELDOUT, settings.seq_len), None)}
-        quick = {"chat": HeldOut(PackedRows(root, HELDOUT, settings.seq_len, max(1, settings.eval_tokens // settings.seq_len)), None)}
-        if not len(heldout["chat"].rows):
-            heldout, quick = {}, {}
-        return TrainingData(rows, order, quick, heldout, fingerprint)
+        weighted = bool(settings.source_weights)
+        rows = PackedRows(root, TRAIN, settings.seq_len, weighted=weighted)
+
+        def heldout(limit: int | None = None) -> dict[str, HeldOut]:
+            rows = PackedRows(root, HELDOUT, settings.seq_len, limit)
+            return {"chat": HeldOut(rows, None)} if len(rows) else {}
+
+        return packed_data(settings, root, (*ARRAYS, WEIGHTS) if weighted else ARRAYS, rows, heldout)
+
+
+def packed_data(
+    settings: FineTuneConfig, root: Path, arrays: Sequence[str], rows: Rows, heldout: Callable[..., dict[str, HeldOut]]
+) -> TrainingData:
+    """Packed rows in their order. `arrays` are the files that say what is learnt; `heldout` takes the number of rows to read."""
+    from training.data import DataFingerprint, TrainingData, content_hash
+    from training.order import Order
+
+    total_rows = None if settings.tokens is None else math.ceil(settings.tokens / settings.seq_len)
+    order = Order([len(rows)], [settings.epochs], settings.batch_tokens // settings.seq_len, settings.seed, total_rows)
+    content = content_hash([settings.epochs], [root / f"{TRAIN}.{name}.npy" for name in arrays])
+    fingerprint = DataFingerprint(content, settings.seq_len, order.batch_rows, order.total_rows, settings.seed)
+    quick = heldout(max(1, settings.eval_tokens // settings.seq_len))
+    return TrainingData(rows, order, quick, heldout(), fingerprint)

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import xxhash
@@ -25,11 +24,12 @@ from cluster.errors import WorkError
 from cluster.stage import Resources, StageContext, map_parts
 from cluster.storage import Folder
 from pipelines.document import render, stream_of
-from pipelines.mix import HELDOUT, MIX, TRAIN, SourceKeys, corpus_parts, source_keys
+from pipelines.mix import MIX, TRAIN, SourceKeys, corpus_parts, source_keys
 from pipelines.parts import PartWriter, read_batches
 from pipelines.tokens import encode_text, load_tokenizer
 from training.chat import CHAT_TEMPLATE
 from training.config import TokenizerConfig
+from training.fertility import add_counts, measure
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -60,8 +60,6 @@ WORD_PATTERN = "|".join(
 `self|.name`); one digit; signs with a (no-break) blank before them; line ends; runs of blanks less the last, which goes
 with the word that follows. Both apostrophes count."""
 
-FERTILITY_BYTES = 4_000_000
-"""Held-out text of one part that fertility is measured on."""
 MAX_TOKEN_LENGTH = 32
 
 COLUMNS = ["id", "source", "lang", "copies", "text", "translation"]
@@ -72,29 +70,53 @@ def run(context: StageContext) -> dict[str, Any]:
     """Draw the sample, fit, write the files and measure fertility on held-out text."""
     config = context.config
     assert isinstance(config, TokenizerConfig)
+    made = sample_and_fit(context, config)
+    ordinary = made.vocab_size - len(SPECIAL_TOKENS)
+    fertility = measure(context, context.inputs["clean"], {"fournil": context.out}, made.keys, ordinary)
+    context.out.write_json("fertility.json", fertility)
+    return {
+        "vocab_size": made.vocab_size,
+        "sample_bytes": made.sample_bytes,
+        "fertility": fertility["tokenizers"],
+        "warnings": made.warnings,
+    }
+
+
+class Fitted(NamedTuple):
+    """A tokenizer in the stage's folder: its size, the bytes by stream of `sample_paths` that it was fitted on, the mix's keys."""
+
+    vocab_size: int
+    sample_bytes: dict[str, int]
+    sample_paths: list[str]
+    keys: SourceKeys
+    warnings: list[str]
+
+
+def sample_and_fit(context: StageContext, config: TokenizerConfig) -> Fitted:
+    """Draw the sample from the inputs `clean` and `mix` and fit on it; what an earlier try left whole is kept."""
     clean, mix = context.inputs["clean"], context.inputs["mix"].folder.read_json(MIX)
     fractions = sample_fractions(mix, config.shares, config.sample_mb * 1e6)
     keys = source_keys(mix)
     parts = [{**part, "name": f"sample/{part['name']}"} for part in corpus_parts(clean, TRAIN)]
     receipts = map_parts(parts, _Sample(clean.folder, context.out, fractions, keys), context)
-    sampled = _add(receipt["bytes"] for receipt in receipts)
+    sampled = add_counts(receipt["bytes"] for receipt in receipts)
     if not sampled:
         raise WorkError(
             f"no text to fit the tokenizer on: `tokenizer.shares` names {sorted(config.shares)}, the mix has {sorted(mix['streams'])}"
         )
-    vocab_size = _fit_once(context, config, [receipt["path"] for receipt in receipts])
-    fertility = _fertility(context, keys, vocab_size)
-    context.out.write_json("fertility.json", fertility)
-    return {
-        "vocab_size": vocab_size,
-        "sample_bytes": sampled,
-        "fertility": fertility["tokenizers"],
-        "warnings": _warnings(config, sampled, vocab_size),
-    }
+    paths = [receipt["path"] for receipt in receipts]
+    vocab_size = _fit_once(context, config, paths)
+    return Fitted(vocab_size, sampled, paths, keys, _warnings(config, sampled, vocab_size))
 
 
 def fit(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """A tokenizer of at most `vocab_size` tokens (fewer when the texts have no more pairs). Streams its input."""
+    """A tokenizer of at most `vocab_size` tokens (fewer when the texts have no more pairs).
+
+    Streams its input: the trainer keeps the distinct words with their counts, about 0.8 KB a word at its peak, and nothing
+    of the texts. On real French, English and code 8 MB have 63,000 distinct words and 32 MB 208,000 (that many bytes to the
+    power of 0.86), so the sample's size, `tokenizer.sample_mb`, bounds the memory: 0.14 GB for 8 MB, 0.26 GB for 32 MB; by the
+    same law about 4 GB for 1 GB. The vocabulary's size hardly matters.
+    """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -114,6 +136,26 @@ def fit(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     )
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
+
+
+def cut_tokenizer(tokenizer: Tokenizer, vocab_size: int) -> Tokenizer:
+    """The tokenizer that `fit` makes of the same texts at the smaller `vocab_size`; the same one if it is not smaller.
+
+    Fitting decides each merge from the counts alone and stops once the vocabulary is full, so a smaller fit is a prefix of a
+    larger one: the merges up to the one that made token `vocab_size - 1`. (Two merges can make the same token, so merges
+    are not counted.)
+    """
+    from tokenizers import Tokenizer
+
+    content = json.loads(tokenizer.to_str())
+    model = content["model"]
+    if vocab_size >= len(model["vocab"]):
+        return tokenizer
+    last = next(token for token, number in model["vocab"].items() if number == vocab_size - 1)
+    stop = next(place for place, (left, right) in enumerate(model["merges"]) if left + right == last)
+    model["merges"] = model["merges"][: stop + 1]
+    model["vocab"] = {token: number for token, number in model["vocab"].items() if number < vocab_size}
+    return Tokenizer.from_str(json.dumps(content))
 
 
 def write_tokenizer(folder: Folder, tokenizer: Tokenizer) -> None:
@@ -207,95 +249,6 @@ def _fit_task(out: Folder, paths: list[str], vocab_size: int, threads: int) -> N
     os.environ |= {"TOKENIZERS_PARALLELISM": "true", "RAYON_NUM_THREADS": str(threads)}
     texts = (text for path in paths for batch in read_batches(out, path, ["text"]) for text in batch["text"].to_pylist())
     write_tokenizer(out, fit(texts, vocab_size))
-
-
-def _fertility(context: StageContext, keys: SourceKeys, vocab_size: int) -> dict[str, Any]:
-    """Tokens a word and bytes a token by stream on held-out text, for this tokenizer and for public ones beside it."""
-    parts = [{**part, "name": f"fertility/{part['name']}"} for part in corpus_parts(context.inputs["clean"], HELDOUT)]
-    receipts = map_parts(parts, _Measure(context.inputs["clean"].folder, context.out, vocab_size, keys), context)
-    text = {stream: _add(r["text"].get(stream, {}) for r in receipts) for stream in sorted({s for r in receipts for s in r["text"]})}
-    names = list(dict.fromkeys(name for receipt in receipts for name in receipt["tokens"]))
-    rows = []
-    for name in names:
-        tokens = _add(receipt["tokens"].get(name, {}) for receipt in receipts)
-        size = next(receipt["vocab_sizes"][name] for receipt in receipts if name in receipt["vocab_sizes"])
-        streams = {
-            stream: {
-                "tokens": tokens[stream],
-                "tokens_per_word": round(tokens[stream] / max(1, counts["words"]), 4),
-                "bytes_per_token": round(counts["bytes"] / max(1, tokens[stream]), 4),
-            }
-            for stream, counts in text.items()
-        }
-        rows.append({"name": name, "vocab_size": size, "streams": streams})
-    note = "held-out text; words are what stands between blanks" + ("" if len(names) > 1 else "; no public tokenizer is installed here")
-    return {"text": text, "tokenizers": rows, "note": note}
-
-
-@dataclass(frozen=True)
-class _Measure:
-    """Count bytes, words and every tokenizer's tokens by stream over one held-out part."""
-
-    clean: Folder
-    out: Folder
-    vocab_size: int
-    keys: SourceKeys
-
-    def __call__(self, part: dict[str, Any]) -> dict[str, Any]:
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"
-        ours = load_tokenizer(self.out)
-        peers = _public_tokenizers(self.vocab_size)
-        text: dict[str, Counter[str]] = defaultdict(Counter)
-        tokens: dict[str, Counter[str]] = defaultdict(Counter)
-        measured = 0
-        for row in (row for batch in read_batches(self.clean, part["path"], COLUMNS) for row in batch.to_pylist()):
-            stream = _stream(row)
-            if not self.keys.is_seen(row["source"], stream) or measured >= FERTILITY_BYTES:
-                continue
-            for content in render(row["text"], row["translation"]):
-                size = len(content.encode())
-                measured += size
-                text[stream].update(bytes=size, words=len(content.split()), documents=1)
-                tokens["fournil"][stream] += len(encode_text(ours, content))
-                for name, peer in peers.items():
-                    tokens[name][stream] += len(peer.encode_ordinary(content))
-        sizes = {"fournil": self.vocab_size} | {name: peer.n_vocab for name, peer in peers.items()}
-        return {"text": text, "tokens": tokens, "vocab_sizes": sizes}
-
-
-@lru_cache(maxsize=2)
-def _public_tokenizers(vocab_size: int) -> dict[str, Any]:
-    """Mistral's Tekken (Nemo, 2024), which comes with vLLM, whole and cut to `vocab_size`; none where it is missing.
-
-    Its tokens are ordered as they were merged, so the first n make the tokenizer that its fit had at size n.
-    """
-    import base64
-    import importlib.util
-    from pathlib import Path
-
-    if (spec := importlib.util.find_spec("mistral_common")) is None or spec.origin is None or importlib.util.find_spec("tiktoken") is None:
-        return {}
-    file = Path(spec.origin).parent / "data" / "tekken_240911.json"
-    if not file.is_file():
-        return {}
-    import tiktoken
-
-    data = json.loads(file.read_text(encoding="utf-8"))
-    size = data["config"]["default_vocab_size"] - data["config"]["default_num_special_tokens"]
-    ranks = {base64.b64decode(token["token_bytes"]): token["rank"] for token in data["vocab"][:size]}
-    cut = {token: rank for token, rank in ranks.items() if rank < vocab_size - len(SPECIAL_TOKENS)}
-    pattern = data["config"]["pattern"]
-    return {
-        name: tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=table, special_tokens={})
-        for name, table in (("tekken-240911", ranks), (f"tekken-240911, first {len(cut):,} tokens", cut))
-    }
-
-
-def _add(counts: Iterable[dict[str, int]]) -> dict[str, int]:
-    total: Counter[str] = Counter()
-    for one in counts:
-        total.update(one)
-    return dict(sorted(total.items()))
 
 
 def _warnings(config: TokenizerConfig, sampled: dict[str, int], vocab_size: int) -> list[str]:

@@ -1,7 +1,8 @@
 """A training job on Ray Train: placement, process group and restarts. The loop itself knows nothing of Ray.
 
 Ray's own checkpoints and reports are not used (`report` is a barrier that waits for the controller's poll): the truth is
-in the artifact's `checkpoints/`, so each attempt is a new Ray run and begins where the newest checkpoint says.
+in the artifact's `checkpoints/`, so each attempt is a new Ray run and begins where the newest checkpoint says. Restarts are
+made here and not by Ray, so that the log can say what went before, and so that an error which no restart cures ends the run.
 """
 
 from __future__ import annotations
@@ -17,20 +18,22 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.errors import FournilError, RequestError, WorkError
 from cluster.stage import Resources, StageContext
+from training.config import WatchConfig
 
 if TYPE_CHECKING:
-    from training.loop import Job
+    from training.job import Job
 
 MAX_FAILURES = 3
 QUICK_POLL_WORKERS = 16
-PROCESS_GROUP_TIMEOUT_S = 1800
+RESIZE_SECONDS = 1800.0
+"""How often an elastic run asks for the workers it lacks. Growing costs a restart and the steps since the last checkpoint."""
 
 
 def train_on_ray(job: Job, context: StageContext) -> dict[str, Any]:
     """Run the job's loop on `context.resources` and return its summary, showing its progress meanwhile.
 
-    A worker that dies takes its group with it; Ray starts the group again from the newest checkpoint. After
-    `MAX_FAILURES` deaths without a new checkpoint between them the stage fails.
+    A worker that dies or hangs takes its group with it; a new group begins at the newest checkpoint, with as many workers as
+    there is room for. After `MAX_FAILURES` restarts without a new checkpoint between them the stage fails.
     """
     from ray.train import TrainingFailedError
 
@@ -41,28 +44,31 @@ def train_on_ray(job: Job, context: StageContext) -> dict[str, Any]:
     folder = checkpoint_folder(context.out)
     if context.out.exists(SUMMARY):
         return context.out.read_json(SUMMARY)
+    assert isinstance(context.watch, WatchConfig | None)
+    job = replace(job, watch=context.watch or WatchConfig(), logs=context.logs.resolve())
     _set_environment(context.resources)
     starting = _start_message(context)
     metrics = context.out.local_path(METRICS)
-    reached = checkpoint_steps(folder)[-1:]
+    failures, reached = 0, checkpoint_steps(folder)[-1:]
     with context.progress.follow(lambda: progress_reading(metrics, starting)):
         while True:
+            job = replace(job, attempt=uuid.uuid4().hex[:12])
             try:
-                outcome = _fit(replace(job, attempt=uuid.uuid4().hex[:12]), context)
-                break
+                return _fit(job, context)
             except TrainingFailedError as error:
+                if (known := _fournil_error(error)) is not None:
+                    raise known from error
                 before, reached = reached, checkpoint_steps(folder)[-1:]
-                if before == reached:
+                failures = failures + 1 if before == reached else 1
+                job = replace(job, after=_cause(error))
+                if failures > MAX_FAILURES:
                     raise WorkError(
-                        f"training failed {MAX_FAILURES + 1} times without a new checkpoint: {_cause(error)}; see {context.logs}"
+                        f"training failed {failures} times without a new checkpoint: {job.after}; see {context.logs}"
                     ) from error
-    if "error" in outcome:
-        raise (RequestError if outcome["exit_code"] == RequestError.exit_code else WorkError)(outcome["error"])
-    return outcome
 
 
 def worker_main(config: dict[str, Any]) -> dict[str, Any]:
-    """What Ray Train runs in each worker. A fault that a restart cannot cure is returned, so that Ray does not retry it."""
+    """What Ray Train runs in each worker."""
     import ray.train
 
     from training.loop import train
@@ -76,8 +82,6 @@ def worker_main(config: dict[str, Any]) -> dict[str, Any]:
     logging.captureWarnings(True)
     try:
         return train(config["job"])
-    except FournilError as error:
-        return {"error": str(error), "exit_code": error.exit_code}
     except Exception:
         logging.getLogger(__name__).exception("worker %d failed", rank)
         raise
@@ -87,9 +91,12 @@ def worker_main(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fit(job: Job, context: StageContext) -> dict[str, Any]:
+    """One attempt. Only what Ray itself sees coming (a node that is to go, workers to add) restarts the group inside it."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.config import LoggingConfig
+
+    from training.distributed import PATIENT_TIMEOUT_S
 
     resources = context.resources
     on_gpu = resources.gpus_per_worker > 0
@@ -97,12 +104,17 @@ def _fit(job: Job, context: StageContext) -> dict[str, Any]:
     trainer = TorchTrainer(
         worker_main,
         train_loop_config={"job": job, "stage": context.stage, "logs": str(context.logs.resolve())},
-        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout_s=PROCESS_GROUP_TIMEOUT_S),
-        scaling_config=ScalingConfig(num_workers=resources.workers, use_gpu=on_gpu, resources_per_worker=wanted),
+        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout_s=int(PATIENT_TIMEOUT_S)),
+        scaling_config=ScalingConfig(
+            num_workers=(resources.min_workers, resources.workers) if resources.min_workers else resources.workers,
+            use_gpu=on_gpu,
+            resources_per_worker=wanted,
+            elastic_resize_monitor_interval_s=RESIZE_SECONDS,
+        ),
         run_config=RunConfig(
             name=f"{context.stage}-{job.attempt}",
             storage_path=str((context.scratch / "ray_train").resolve()),
-            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            failure_config=FailureConfig(max_failures=0),
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
@@ -147,19 +159,43 @@ def _start_message(context: StageContext) -> str:
     import ray
 
     asked, there = context.resources, ray.cluster_resources()
+    fewest = asked.min_workers or asked.workers
     for kind, each in (("CPU", asked.cpus_per_worker), ("GPU", asked.gpus_per_worker)):
         have = there.get(kind, 0)
-        if asked.workers * each > have:
-            shortage = f"{context.stage} asks for {asked.workers} workers with {each:g} {kind} each and the cluster has {have:g}"
+        if fewest * each > have:
+            shortage = f"{context.stage} asks for {fewest} workers with {each:g} {kind} each and the cluster has {have:g}"
             if _is_private_cluster():
                 raise RequestError(f"{shortage}; lower resources.{context.stage} in the recipe")
             return f"waiting: {shortage}"
     return "starting workers"
 
 
-def _cause(error: BaseException) -> str:
-    """The last line of the first worker's traceback, which names the real fault."""
-    failures = getattr(error, "worker_failures", None) or {}
-    first = next(iter(failures.values()), error)
-    lines = [line for line in str(first).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(first).__name__
+def _fournil_error(error: Any) -> FournilError | None:
+    """What a worker raised on purpose, whose line is meant for people, or that it had no room to write."""
+    from training.checkpoint import NO_SPACE
+
+    for failure in getattr(error, "worker_failures", {}).values():
+        fault = getattr(failure, "_base_exc", failure)
+        if isinstance(fault, FournilError):
+            return fault
+        if isinstance(fault, OSError) and fault.errno in NO_SPACE:
+            return WorkError(f"{fault.filename or 'a file'} cannot be written ({fault.strerror}); make room, then the same command goes on")
+    return None
+
+
+def _cause(error: Any) -> str:
+    """What ended an attempt, in a line. A worker that died or hung makes others fail, so it is looked for first."""
+    failures = getattr(error, "worker_failures", {})
+    for rank, failure in failures.items():
+        if not hasattr(failure, "_base_exc"):
+            return f"worker {rank} died: it was killed, was out of memory, or its node is gone"
+    for rank, failure in failures.items():
+        if "timed out" in str(failure).lower():
+            return f"a worker hung: worker {rank} waited longer than collective_timeout_s for it ({_last_line(failure)})"
+    return "; ".join(f"worker {rank}: {_last_line(failure)}" for rank, failure in failures.items()) or _last_line(error)
+
+
+def _last_line(error: BaseException) -> str:
+    """The last line of a traceback, which names the real fault."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip()[:300] if lines else type(error).__name__

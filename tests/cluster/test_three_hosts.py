@@ -21,13 +21,13 @@ from typing import Any
 import pytest
 import yaml
 
-from fournil.bake import STAGE_NAMES
+from fournil.bake import STAGES as ALL_STAGES
 from tests.cluster.hosts import Host, NoNamespaces, joined_hosts
 from tests.corpus import prose
 
 REPOSITORY = Path(__file__).parents[2]
 UNTIL = "clean"
-STAGES = STAGE_NAMES.index(UNTIL) + 1
+STAGES = [stage.name for stage in ALL_STAGES].index(UNTIL) + 1
 SOURCES = 6
 DOCUMENTS = 40
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.tiny import fournil, write_tiny
+from tests.e2e.tiny import PREFERENCES, fournil, write_tiny
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Baked:
 @pytest.fixture(scope="session")
 def baked(tmp_path_factory: pytest.TempPathFactory) -> Baked:
     folder = tmp_path_factory.mktemp("bake")
-    recipe, storage = write_tiny(folder), folder / "storage"
+    recipe, storage = write_tiny(folder, more=PREFERENCES), folder / "storage"
     done = fournil("bake", str(recipe), "--storage", str(storage), timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     return Baked(recipe, storage, done.stdout)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fournil.bake import STAGE_NAMES
+from fournil.bake import stages_of
+from fournil.recipe import load_recipe
 from tests.e2e.conftest import Baked
 
 
@@ -22,7 +23,8 @@ def manifest(baked: Baked, stage: str) -> dict:
 
 def test_every_stage_leaves_an_artifact_whose_manifest_says_what_it_holds(baked: Baked) -> None:
     assert record(baked)["status"] == "done"
-    for stage in STAGE_NAMES:
+    assert set(record(baked)["artifacts"]) == {stage.name for stage in stages_of(load_recipe(baked.recipe))}
+    for stage in record(baked)["artifacts"]:
         held = manifest(baked, stage)
         folder = baked.storage / "artifacts" / stage / held["hash"]
         assert held["stage"] == stage
@@ -41,18 +43,39 @@ def test_documents_in_are_kept_or_in_the_ledger(baked: Baked) -> None:
     assert extract["records_in"] == clean["kept"] + rows
 
 
+def test_annealing_stands_between_pretraining_and_fine_tuning(baked: Baked) -> None:
+    artifacts = record(baked)["artifacts"]
+    assert manifest(baked, "sft")["inputs"]["anneal"] == artifacts["anneal"]
+    assert "pretrain" not in manifest(baked, "sft")["inputs"]
+    models = json.loads((baked.storage / "artifacts/eval" / artifacts["eval"] / "results.json").read_text())["models"]
+    assert models["base"]["artifact"] == f"anneal/{artifacts['anneal']}"
+    assert manifest(baked, "anneal")["metrics"]["sources"]["instructions@chat"]["tokens"] > 0
+
+
+def test_what_answers_is_the_model_trained_on_preferences(baked: Baked) -> None:
+    artifacts = record(baked)["artifacts"]
+    models = json.loads((baked.storage / "artifacts/eval" / artifacts["eval"] / "results.json").read_text())["models"]
+    assert models["chat"]["artifact"] == f"dpo/{artifacts['dpo']}"
+    pairs, learnt = manifest(baked, "preferences")["metrics"], manifest(baked, "dpo")["metrics"]
+    assert {"other_sentence", "model_answer"} <= pairs["train"]["kinds"].keys()
+    assert learnt["pairs"]["train"]["pairs"] + learnt["pairs"]["train"]["too_long"] == pairs["train"]["pairs"]
+    assert learnt["heldout"]["pairs"]["loss_per_pair"] > 0
+    adapter = baked.storage / "artifacts/dpo" / artifacts["dpo"] / "adapter/adapter_config.json"
+    assert json.loads(adapter.read_text())["base_model_name_or_path"].endswith(f"sft/{artifacts['sft']}/export")
+
+
 def test_a_second_bake_runs_nothing(baked: Baked) -> None:
     before = {path: path.stat().st_mtime_ns for path in (baked.storage / "artifacts").rglob("*") if path.is_file()}
     again = baked.run("bake", str(baked.recipe))
     assert again.returncode == 0
-    assert again.stdout.count("kept (took") == len(STAGE_NAMES)
+    assert again.stdout.count("kept (took") == len(record(baked)["artifacts"])
     assert {path: path.stat().st_mtime_ns for path in (baked.storage / "artifacts").rglob("*") if path.is_file()} == before
 
 
 def test_only_what_follows_a_change_would_run(baked: Baked) -> None:
     plan = json.loads(baked.run("plan", str(baked.recipe), "--json", "--set", "sft.seed=5").stdout)
     to_do = [stage for stage, state in plan["stages"].items() if state.endswith("to do")]
-    assert to_do == ["sft", "eval", "report"]
+    assert to_do == ["sft", "preferences", "dpo", "eval", "report"]
 
 
 def test_the_report_stands_alone_and_shows_every_section(baked: Baked) -> None:

@@ -43,18 +43,25 @@ def tiny_recipe(corpus: Path) -> dict[str, object]:
             "num_key_value_heads": 1,
             "max_position_embeddings": 256,
         },
-        "pretrain": {**LOOP, "tokens": 24576, "eval_every": 6, "eval_tokens": 2048},
+        "pretrain": {**LOOP, "tokens": 24576, "eval_every": 6, "eval_tokens": 2048, "optim": {"schedule": "wsd", "decay_ratio": 0.0}},
         "instructions": {"default_max_examples": 60},
+        "anneal": {"tokens": 8192, "instructions": 0.5},
         "sft": {**LOOP, "seq_len": 256, "tokens": 8192},
         "eval": {"heldout_kb": 4, "minimal_pairs": 10, "translation_segments": 3, "max_new_tokens": 8, "train_mb": 0.2},
     }
 
 
-def write_tiny(folder: Path, documents: int = 120) -> Path:
-    """Write corpus and recipe below `folder`; returns the recipe's path."""
+PREFERENCES = {
+    "preferences": {"max_pairs": {"other_sentence": 20}, "answers": {"max_pairs": 6, "max_new_tokens": 8}},
+    "dpo": {**LOOP, "seq_len": 256, "lora": {"rank": 4}},
+}
+
+
+def write_tiny(folder: Path, documents: int = 120, more: dict[str, object] | None = None) -> Path:
+    """Write corpus and recipe (with the sections `more`) below `folder`; returns the recipe's path."""
     write_corpus(folder / "corpus", documents)
     path = folder / "tiny.yaml"
-    path.write_text(yaml.safe_dump(tiny_recipe(folder / "corpus"), sort_keys=False), encoding="utf-8")
+    path.write_text(yaml.safe_dump(tiny_recipe(folder / "corpus") | (more or {}), sort_keys=False), encoding="utf-8")
     return path
 
 

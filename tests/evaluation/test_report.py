@@ -17,7 +17,9 @@ PAGE = {
     "training_line": "",
     "versions_line": "",
     "answers": [],
-    **dict.fromkeys(("funnel_svg", "rates_svg", "pretrain_svg", "sft_svg", "bits_svg", "pairs_svg"), "<svg></svg>"),
+    **dict.fromkeys(
+        ("funnel_svg", "rates_svg", "pretrain_svg", "anneal_svg", "sft_svg", "dpo_svg", "bits_svg", "pairs_svg"), "<svg></svg>"
+    ),
     **dict.fromkeys(
         (
             *("funnel_rows", "reason_rows", "rate_rows", "replay_rows", "edit_rows", "mix_rows", "family_rows", "tokenizer_rows"),

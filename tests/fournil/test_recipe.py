@@ -121,6 +121,22 @@ def test_what_the_survey_names_must_be_there() -> None:
     assert "'notes' cannot be positive and negative" in error_of(GOOD + sides)
 
 
+def test_annealing_comes_after_a_rate_that_has_not_fallen() -> None:
+    section = "anneal: {tokens: 1000, mix: {ratios: {fr: 2}}}\n"
+    assert "anneal cools the learning rate down itself" in error_of(GOOD + section)
+    assert parse_recipe(GOOD + section, overrides=["pretrain.optim.schedule=wsd", "pretrain.optim.decay_ratio=0"]).anneal
+    assert error_of(GOOD + section.replace("mix", "mixx")).startswith("my.yaml line 13: unknown key 'anneal.mixx'; did you mean 'mix'")
+
+
+def test_a_stage_that_trains_may_ask_for_a_range_of_workers() -> None:
+    asked = parse_recipe(GOOD, overrides=["resources.pretrain.workers=[2, 8]", "resources.clean.workers=3"]).resources
+    assert (asked["pretrain"].to_ask().min_workers, asked["pretrain"].to_ask().workers) == (2, 8)
+    assert (asked["clean"].to_ask().min_workers, asked["clean"].to_ask().workers) == (None, 3)
+    wrong = error_of(GOOD + "resources:\n  pretrain: {workers: [8, 2]}\n")
+    assert wrong == "my.yaml line 14: resources.pretrain.workers: workers is a number from 1, or [fewest, most]"
+    assert "resources.clean.workers must be one number" in error_of(GOOD, "resources.clean.workers=[1, 2]")
+
+
 def test_a_cut_needs_a_model_to_cut_by() -> None:
     on = "clean.languages.fr.classifier={enabled: true, min_score: 0.5}"
     assert error_of(GOOD, on) == "my.yaml: clean.languages.fr.classifier is on, but the section survey has no model for it"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.storage import Folder
+from pipelines.instructions import examples_of, translated_faq
 from pipelines.tokens import encode_text, load_tokenizer
 from tests.corpus import prose
+from tests.pipelines.test_instructions import corpus, faq_page
 from training.chat import CONTROL_STARTS, encode_messages, neutralise
 from training.tokenizer import SPECIAL_TOKENS, fit, write_tokenizer
 
@@ -51,6 +54,22 @@ def test_the_generation_prompt_continues_the_conversation(both):
     asked = CONVERSATION[:-1]
     ids, _ = encode_messages(ours, asked)
     assert theirs.apply_chat_template(asked, add_generation_prompt=True)["input_ids"] == [*ids, 2, *encode_text(ours, "assistant\n")]
+
+
+def test_every_example_of_a_data_set_has_the_ids_and_the_mask_of_transformers(both):
+    """One example of each task, language and document, as the instructions stage makes them, up to three turns long."""
+    ours, theirs = both
+    rows = corpus(25)
+    examples = [example for row in rows for example in examples_of(row, json.loads(row["meta"]), 1)]
+    pages = {page["lang"]: json.loads(page["meta"])["pairs"] for page in (faq_page("fr", "faq"), faq_page("en", "faq"))}
+    examples += translated_faq(pages, 1)
+    assert {example.task for example in examples} == {"define", "summarise", "faq", "translate", "composed_translate", "composed_faq"}
+    assert max(len(example.turns) for example in examples) == 3
+    for example in examples:
+        ids, mask = encode_messages(ours, example.messages())
+        assert (ids, mask) == rendered(theirs, example.messages())
+        learnt = ours.decode([token for token, learn in zip(ids, mask, strict=True) if learn], skip_special_tokens=False)
+        assert learnt == "".join(f"{answer.strip()}<|im_end|>" for _, answer in example.turns)
 
 
 FRAGMENTS = st.sampled_from([*SPECIAL_TOKENS, "<|", "|>", "<|im_", "\n", " ", " ", "l'", "é", "12", "a", "\x1c", "<|<|pad|>"])

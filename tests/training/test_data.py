@@ -1,102 +1,29 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from cluster.errors import WorkError
+from cluster.errors import RequestError, WorkError
 from cluster.storage import Folder
-from tests.training.tiny import write_tokens
-from training.data import EMPTY_ROW, IGNORE, Order, Permutation, TrainingData, local_copy, open_tokens, share
+from tests.training.tiny import settings, write_shard, write_tokens
+from training.data import IGNORE, TrainingData, local_copy, open_tokens, seen_by_source, token_order
+from training.order import EMPTY_ROW
 
 
-def opened(folder: Folder, **changes: int | None) -> TrainingData:
-    wanted = {"seq_len": 16, "batch_tokens": 128, "tokens": None, "seed": 1, "quick_tokens": 60, **changes}
-    return open_tokens(folder, **wanted)  # type: ignore[arg-type]
-
-
-def seen(order: Order) -> list[int]:
-    return [row for step in range(order.steps) for row in order.rows(step).tolist() if row != EMPTY_ROW]
+def opened(folder: Folder, *, cache: Path | None = None, **changes: Any) -> TrainingData:
+    return open_tokens(folder, settings(**{"eval_tokens": 60, **changes}), cache=cache)
 
 
 def laid_out(folder: Folder, source: str) -> np.ndarray:
     shards = folder.read_json("index.json")["sources"][source]["shards"]
     return np.concatenate([np.fromfile(folder.local_path(shard["path"]), "<u2") for shard in shards])
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.integers(1, 3000), st.text(max_size=5))
-def test_permutation_is_a_bijection(n: int, key: str) -> None:
-    assert sorted(Permutation(n, key)(np.arange(n)).tolist()) == list(range(n))
-
-
-def test_permutation_depends_on_its_key_and_leaves_no_order() -> None:
-    places = np.arange(4096)
-    one, two = Permutation(4096, "1")(places), Permutation(4096, "2")(places)
-    assert (one == two).mean() < 0.01
-    assert abs(np.corrcoef(one, places)[0, 1]) < 0.05
-    assert np.abs(np.diff(one)).mean() == pytest.approx(4096 / 3, rel=0.05)
-
-
-mixes = st.lists(st.tuples(st.integers(0, 40), st.floats(0, 5)), min_size=1, max_size=4)
-
-
-@settings(deadline=None, max_examples=60)
-@given(mixes, st.integers(1, 16), st.integers(0, 3))
-def test_each_row_is_seen_as_often_as_its_ratio_says(mix: list[tuple[int, float]], batch_rows: int, seed: int) -> None:
-    counts, ratios = [count for count, _ in mix], [ratio for _, ratio in mix]
-    try:
-        order = Order(counts, ratios, batch_rows, seed)
-    except WorkError:
-        assert all(int(ratio * count + 0.5) == 0 or int(ratio) == 0 for count, ratio in mix)
-        return
-    times = Counter(seen(order))
-    first = 0
-    for count, ratio in mix:
-        whole = int(ratio)
-        rows = [times.pop(row, 0) for row in range(first, first + count)]
-        assert set(rows) <= {whole, whole + 1}
-        assert rows.count(whole + 1) == int((ratio - whole) * count + 0.5)
-        first += count
-    assert not times
-
-
-@settings(deadline=None, max_examples=60)
-@given(mixes.filter(lambda mix: any(count and ratio >= 1 for count, ratio in mix)), st.integers(1, 40), st.integers(0, 50))
-def test_order_is_a_pure_function_of_seed_and_step(mix: list[tuple[int, float]], batch_rows: int, seed: int) -> None:
-    counts, ratios = [count for count, _ in mix], [ratio for _, ratio in mix]
-    going = Order(counts, ratios, batch_rows, seed)
-    steps = [going.rows(step) for step in range(going.steps)]
-    for step in reversed(range(going.steps)):
-        assert (Order(counts, ratios, batch_rows, seed).rows(step) == steps[step]).all()
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.integers(1, 60), st.integers(1, 9), st.integers(1, 9))
-def test_workers_share_a_step_without_loss_in_equal_shapes(batch_rows: int, workers: int, micro_rows: int) -> None:
-    rows = np.arange(batch_rows)
-    parts = [share(rows, rank, workers, micro_rows) for rank in range(workers)]
-    assert len({part.shape for part in parts}) == 1
-    assert parts[0].shape[1] <= micro_rows
-    assert [row for part in parts for row in part.ravel().tolist() if row != EMPTY_ROW] == rows.tolist()
-
-
-def test_runs_longer_than_the_mix_begin_it_again_in_another_order() -> None:
-    order = Order([10], [1.0], 5, seed=3, total_rows=20)
-    rows = seen(order)
-    assert sorted(rows[:10]) == sorted(rows[10:]) == list(range(10))
-    assert rows[:10] != rows[10:]
-
-
-def test_no_source_to_train_on_is_an_error() -> None:
-    with pytest.raises(WorkError, match="nothing to train on"):
-        Order([4, 0], [0.0, 2.0], 2, seed=1)
 
 
 def test_every_token_is_a_target_once_after_the_token_before_it(tmp_path: Path) -> None:
@@ -120,7 +47,7 @@ def test_token_limit_sets_the_steps(tmp_path: Path) -> None:
 
 def test_heldout_readings_cover_whole_documents_with_their_bytes(tmp_path: Path) -> None:
     folder = write_tokens(tmp_path)
-    data = opened(folder, quick_tokens=60)
+    data = opened(folder, eval_tokens=60)
     index = folder.read_json("index.json")["heldout"]["fr"]
     ends, sizes = np.load(tmp_path / "heldout/fr.idx.npy"), np.load(tmp_path / "heldout/fr.bytes.npy")
     documents = int((ends <= 60).sum())
@@ -147,19 +74,88 @@ def test_fingerprint_notices_other_data_and_names_it(tmp_path: Path) -> None:
         opened(folder).fingerprint.check(saved)
 
 
-def test_a_remote_artifact_is_read_through_a_local_copy(tmp_path: Path) -> None:
+def test_what_was_seen_of_each_source_is_counted_from_the_index_alone(tmp_path: Path) -> None:
+    folder = write_tokens(tmp_path)
+    data = opened(folder, tokens=4000)
+    index = folder.read_json("index.json")
+    rows, order = token_order(index, settings(tokens=4000))
+    rows_of_alpha = rows.counts[0]
+    assert seen_by_source(rows, order) == data.seen(data.order.steps)
+    tokens: dict[str, float] = {"alpha": 0, "beta": 0}
+    for step in range(data.order.steps):
+        for name, seen in data.seen(step).items():
+            assert seen["tokens"] == tokens[name]
+            assert seen["epochs"] == pytest.approx(tokens[name] / index["sources"][name]["tokens"], abs=1e-4)
+        for row in data.order.rows(step).tolist():
+            if row != EMPTY_ROW:
+                tokens["alpha" if row < rows_of_alpha else "beta"] += data.rows.valid(np.array([row]))
+    assert sum(seen["tokens"] for seen in data.seen(data.order.steps).values()) == sum(tokens.values())
+    shifts = [(0, 5), (3, 2)]  # a run that began at the order's step 5 and passed over two more steps at its step 3
+    passed = [data.order.rows(step, 5 + 2 * (step >= 3)) for step in range(6)]
+    alpha = data.rows.valid(np.concatenate([rows[rows < rows_of_alpha] for rows in passed]))
+    assert data.seen(6, shifts)["alpha"]["tokens"] == alpha
+
+
+def test_another_mix_may_leave_sources_out_and_bring_others_in(tmp_path: Path) -> None:
+    folder = write_tokens(tmp_path / "tokens")
+    added = Folder(str(tmp_path / "added"))
+    shard = write_shard(tmp_path / "added", "train/chat.bin", 12, 9)
+    added.write_json("index.json", {"sources": {"chat": {"stream": "chat", "ratio": 0.0, "shards": [shard]}}})
+    data = open_tokens(folder, settings(), ratios={"alpha": 0.0, "beta": 1.0, "chat": 2.0}, added=added)
+    assert set(data.seen(data.order.steps)) == {"beta", "chat"}
+    assert data.seen(data.order.steps)["chat"]["tokens"] == 2 * shard["tokens"]
+    targets = [data.rows.read(data.order.rows(step)).targets for step in range(data.order.steps)]
+    beta = laid_out(folder, "beta").tolist()
+    chat = np.fromfile(tmp_path / "added/train/chat.bin", "<u2").tolist()
+    assert sorted(np.concatenate(targets)[np.concatenate(targets) != IGNORE].tolist()) == sorted(beta + 2 * chat)
+    assert data.fingerprint != open_tokens(folder, settings()).fingerprint
+    with pytest.raises(WorkError, match="no source gamma"):
+        open_tokens(folder, settings(), ratios={"gamma": 1.0})
+
+
+def test_documents_of_a_row_are_numbered_where_attention_stops_at_their_start(tmp_path: Path) -> None:
+    batch = opened(write_tokens(tmp_path), mask_documents=True).rows.read(np.arange(4))
+    assert batch.segments is not None
+    for tokens, segments in zip(batch.tokens, batch.segments, strict=True):
+        assert (np.diff(segments, prepend=0) == (tokens == 0)).all()
+
+
+def in_memory(local: Path, name: str) -> Folder:
     import fsspec
 
+    fsspec.filesystem("memory").put(str(local), f"/{name}", recursive=True)
+    return Folder(f"memory://{name}")
+
+
+def test_a_remote_artifact_is_read_through_a_local_copy(tmp_path: Path) -> None:
     local = write_tokens(tmp_path / "local")
-    memory = fsspec.filesystem("memory")
-    memory.put(str(tmp_path / "local"), "/fournil-test-tokens", recursive=True)
-    remote = Folder("memory://fournil-test-tokens")
-    near, far = (
-        opened(local),
-        open_tokens(remote, seq_len=16, batch_tokens=128, tokens=None, seed=1, quick_tokens=60, cache=tmp_path / "cache"),
-    )
+    remote = in_memory(tmp_path / "local", "fournil-test-tokens")
+    near, far = opened(local), opened(remote, cache=tmp_path / "cache")
     rows = near.order.rows(0)
     assert (near.rows.read(rows).targets == far.rows.read(rows).targets).all()
     assert near.fingerprint == far.fingerprint
     again = local_copy(remote, ["index.json"], tmp_path / "cache")
     assert (again / "index.json").read_bytes() == local.read_bytes("index.json")
+
+
+def test_workers_of_a_host_share_one_copy_and_mend_a_torn_one(tmp_path: Path) -> None:
+    write_tokens(tmp_path / "local")
+    remote = in_memory(tmp_path / "local", "fournil-test-shared")
+    names = [str(file.relative_to(tmp_path / "local")) for file in sorted((tmp_path / "local").rglob("*")) if file.is_file()]
+    root = local_copy(remote, names[:1], tmp_path / "cache")
+    (root / names[0]).write_bytes(b"")
+    with ThreadPoolExecutor(4) as workers:
+        assert set(workers.map(lambda _: local_copy(remote, names, tmp_path / "cache"), range(4))) == {root}
+    for name in names:
+        assert (root / name).read_bytes() == (tmp_path / "local" / name).read_bytes()
+    assert not list(root.rglob(".part-*"))
+
+
+def test_a_copy_that_cannot_fit_is_refused_before_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tokens(tmp_path / "local")
+    remote = in_memory(tmp_path / "local", "fournil-test-large")
+    full = shutil.disk_usage(tmp_path)._replace(free=10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    with pytest.raises(RequestError, match="set TMPDIR to a larger disk"):
+        local_copy(remote, ["train/beta/0.bin"], tmp_path / "cache")
+    assert not list((tmp_path / "cache").rglob("*.bin"))

@@ -1,27 +1,24 @@
-"""The model against transformers' LlamaForCausalLM: logits, loss, gradients; packing; initialisation."""
+"""The model against transformers' LlamaForCausalLM: logits, loss, gradients; initialisation, recomputation, compilation."""
 
 from __future__ import annotations
 
 import copy
-from typing import Any
+from functools import partial
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch.distributed._tools.mem_tracker import MemTracker
+from torch.distributed.tensor import DTensor
 
-from training.config import LOSS_CHUNK_ELEMENTS, ModelConfig
+from training.config import ModelConfig
+from training.data import IGNORE
+from training.distributed import build_model, full_state_dict, open_world
 from training.export import huggingface_config
-from training.model import (
-    IGNORE,
-    Llama,
-    attend_by_products,
-    attend_fused,
-    compile_model,
-    init_weights,
-    linear_cross_entropy,
-    rotary_tables,
-    segment_mask,
-)
+from training.model import Llama, Recompute, checkpoint_activations, compile_model, init_weights
+from training.rope import rotary_tables
 
 VOCAB = 331
 
@@ -79,6 +76,9 @@ SHAPES = [
     pytest.param({"num_key_value_heads": 4}, id="tied-mha"),
     pytest.param({"tie_word_embeddings": False}, id="untied-gqa"),
     pytest.param({"tie_word_embeddings": False, "num_key_value_heads": 1, "rope_theta": 500_000.0}, id="untied-mqa-theta"),
+    pytest.param({"rope_scaling": {"method": "linear", "factor": 4}}, id="linear"),
+    pytest.param({"rope_scaling": {"method": "ntk", "factor": 4}, "tie_word_embeddings": False}, id="ntk"),
+    pytest.param({"rope_scaling": {"method": "yarn", "factor": 4}}, id="yarn"),
 ]
 
 
@@ -120,66 +120,12 @@ def test_bf16_stays_near_transformers_bf16_and_fp32() -> None:
         assert float((ours.float() - theirs.float()).norm() / theirs.float().norm()) < 0.05, name
 
 
-def test_segments_equal_rows_of_their_own() -> None:
-    """A packed row reads like its documents apart, although rotary positions do not restart."""
-    model = model_of(config())
-    generator = torch.Generator().manual_seed(3)
-    documents = [torch.randint(0, VOCAB, (1, length + 1), generator=generator) for length in (9, 1, 22)]
-    packed = torch.cat([document[:, :-1] for document in documents], dim=1)
-    targets = torch.cat([document[:, 1:] for document in documents], dim=1)
-    segments = torch.cat([torch.full((1, d.shape[1] - 1), number) for number, d in enumerate(documents)], dim=1)
-    apart = torch.cat([model(document[:, :-1]) for document in documents], dim=1)
-    torch.testing.assert_close(model(packed, segment_ids=segments), apart, rtol=1e-4, atol=1e-5)
-    together = model(packed, targets, segments)
-    alone = sum(model(document[:, :-1], document[:, 1:]) for document in documents)
-    torch.testing.assert_close(together, alone, rtol=1e-6, atol=0)
-    assert not torch.allclose(model(packed), apart, atol=1e-3)
-
-
-def test_one_segment_equals_plain_causal_attention() -> None:
-    model = model_of(config())
-    tokens, targets = batch()
-    torch.testing.assert_close(model(tokens, targets, torch.zeros_like(tokens)), model(tokens, targets))
-
-
-@pytest.mark.parametrize("kv_heads", [1, 2, 4])
-def test_both_ways_of_attention_agree(kv_heads: int) -> None:
-    generator = torch.Generator().manual_seed(4)
-    shapes = ((2, 4, 10, 8), (2, kv_heads, 10, 8), (2, kv_heads, 10, 8))
-    query, key, value = (torch.randn(shape, generator=generator, requires_grad=True) for shape in shapes)
-    allowed = segment_mask(torch.tensor([[0] * 4 + [1] * 6, [5] * 10]))
-    added = torch.zeros(allowed.shape).masked_fill(~allowed, float("-inf"))
-    fused, products = attend_fused(query, key, value, allowed), attend_by_products(query, key, value, added)
-    torch.testing.assert_close(products, fused)
-    wanted = torch.autograd.grad(fused.square().sum(), (query, key, value))
-    torch.testing.assert_close(torch.autograd.grad(products.square().sum(), (query, key, value)), wanted)
-
-
 def test_later_tokens_do_not_change_earlier_logits() -> None:
     model = model_of(config())
     tokens, _ = batch()
     changed = tokens.clone()
     changed[:, 12:] = (changed[:, 12:] + 1) % VOCAB
     torch.testing.assert_close(model(changed)[:, :12], model(tokens)[:, :12])
-
-
-@pytest.mark.parametrize("reduction", ["sum", "none"])
-def test_chunked_loss_equals_plain_cross_entropy(reduction: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many chunks with a short last one, ignored targets, and weighted single losses on the way back."""
-    monkeypatch.setitem(LOSS_CHUNK_ELEMENTS, "cpu", 7 * VOCAB)
-    generator = torch.Generator().manual_seed(5)
-    hidden = torch.randn(24, 16, generator=generator, requires_grad=True)
-    weight = torch.randn(VOCAB, 16, generator=generator, requires_grad=True)
-    targets = torch.randint(0, VOCAB, (24,), generator=generator)
-    targets[:8] = IGNORE
-    scale = torch.rand(24, generator=generator) if reduction == "none" else torch.tensor(0.3)
-    expected = torch.nn.functional.cross_entropy(hidden @ weight.T, targets, ignore_index=IGNORE, reduction=reduction)
-    wanted = torch.autograd.grad((expected * scale).sum(), (hidden, weight))
-    loss = linear_cross_entropy(hidden, weight, targets, reduction)
-    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(torch.autograd.grad((loss * scale).sum(), (hidden, weight)), wanted, rtol=1e-4, atol=1e-5)
-    with torch.no_grad():
-        torch.testing.assert_close(linear_cross_entropy(hidden, weight, targets, reduction), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_losses_by_position_sum_to_the_loss() -> None:
@@ -237,17 +183,70 @@ def test_rows_longer_than_the_context_are_refused() -> None:
         model(torch.zeros(1, 65, dtype=torch.long))
 
 
+def gradients(model: Llama) -> dict[str, Tensor]:
+    """A step's gradients by parameter, after one forward and backward pass of packed rows."""
+    tokens, targets = batch()
+    segments = (torch.arange(tokens.shape[1]) // 10).expand_as(tokens)
+    loss = model(tokens, targets, segments)
+    loss.backward()
+    return {"loss": loss.detach(), **{name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}}
+
+
+def assert_same_step(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def kept_bytes(model: Llama, length: int) -> int:
+    """Height of a step's memory above weights and gradients, as torch's tracker sees every tensor come and go."""
+    tokens = torch.zeros(4, length, dtype=torch.long)
+    model(tokens, tokens).backward()
+    tracker = MemTracker()
+    tracker.track_external(model)
+    with tracker:
+        model(tokens, tokens).backward()
+    peak, after = (tracker.get_tracker_snapshot(when)[torch.device("cpu")]["Total"] for when in ("peak", "current"))
+    return peak - after
+
+
+def test_recomputation_changes_memory_and_nothing_else() -> None:
+    plain = model_of(config(num_hidden_layers=6))
+    wanted = gradients(plain)
+    names = list(plain.state_dict())
+    kept = {}
+    for recompute in get_args(Recompute):
+        model = model_of(config(num_hidden_layers=6))
+        checkpoint_activations(model, recompute)
+        assert_same_step(gradients(model), wanted)
+        assert list(model.state_dict()) == names
+        kept[recompute] = kept_bytes(model, 64)
+    assert kept["selective"] < 0.8 * kept["none"]
+    assert kept["full"] < 0.4 * kept["none"]
+
+
+@pytest.mark.parametrize("recompute", get_args(Recompute))
+def test_blocks_compile_once_whatever_is_recomputed(recompute: Recompute) -> None:
+    """Sharded as in a run: meta device, compile by block, `fully_shard`; two graphs in all, a block's and the softmax's."""
+    settings = config(num_hidden_layers=3)
+    plain = Llama(settings, VOCAB)
+    init_weights(plain, 7)
+    torch.compiler.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    with open_world("fp32") as world, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.distributed.compile_model", partial(compile_model, backend=counter))
+        model = build_model(settings, VOCAB, 7, world, compile_blocks=True, recompute=recompute)
+        found = {name: value.full_tensor() if isinstance(value, DTensor) else value for name, value in gradients(model).items()}
+        assert_same_step(found, gradients(plain))
+        gradients(model)
+        assert full_state_dict(model).keys() == plain.state_dict().keys()
+    assert counter.frame_count == 2
+
+
 def test_compiled_model_keeps_names_loss_and_gradients() -> None:
     model = model_of(config())
     compiled = copy.deepcopy(model)
+    checkpoint_activations(compiled, "selective")
     compile_model(compiled)
-    tokens, targets = batch()
-    segments = (torch.arange(tokens.shape[1]) // 10).expand_as(tokens)
-    model(tokens, targets, segments).backward()
-    loss = compiled(tokens, targets, segments)
-    loss.backward()
-    torch.testing.assert_close(loss, model(tokens, targets, segments), rtol=1e-6, atol=0)
+    assert_same_step(gradients(compiled), gradients(model))
     assert compiled.state_dict().keys() == model.state_dict().keys()
-    wanted = dict(model.named_parameters())
-    for name, parameter in compiled.named_parameters():
-        torch.testing.assert_close(parameter.grad, wanted[name].grad, rtol=1e-3, atol=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from cluster.errors import RequestError, WorkError
 from cluster.stage import Resources, StageContext
 from cluster.storage import Folder
 from tests.training.tiny import MODEL, VOCAB, SlowInput, job, settings
-from training import pretrain
+from training import pretrain, worker
 from training.checkpoint import CHECKPOINTS, checkpoint_steps, read_state
 from training.config import OptimConfig, PretrainJobConfig
 from training.loop import SUMMARY
@@ -47,14 +48,18 @@ def context(stage_context: Make, tmp_path: Path) -> Callable[..., StageContext]:
     return make
 
 
-def slow_job(root: Path, context: StageContext) -> Any:
+def slow_job(root: Path, context: StageContext, seconds: float = 0.05) -> Any:
     """The stage's job, reading so slowly that there is time to kill something."""
-    data = SlowInput(pretrain.TokensInput(Folder(str(root / "tokens")), CONFIG), seconds=0.05)
+    data = SlowInput(pretrain.TokensInput(Folder(str(root / "tokens")), CONFIG), seconds)
     return replace(job(root, "unused", CONFIG), data=data, out=context.out, identity=pretrain.identity(context))
 
 
 def weights(context: StageContext) -> bytes:
     return context.out.read_bytes("export/model.safetensors")
+
+
+def events(context: StageContext, *names: str) -> list[dict[str, Any]]:
+    return [line for line in read_metrics(context.out.local_path(METRICS)) if line.get("event") in names]
 
 
 def wait_for_step(folder: Folder, step: int) -> None:
@@ -107,9 +112,10 @@ def _kill_a_worker(context: Make, root: Path, expected: bytes) -> None:
     thread.join()
     assert len(killed) == 1
     assert summary["steps"] == 30
-    resumed = [line["step"] for line in read_metrics(hit.out.local_path(METRICS)) if line.get("event") == "resumed"]
+    resumed = events(hit, "resumed")
     assert resumed
-    assert min(resumed) >= 10
+    assert min(line["step"] for line in resumed) >= 10
+    assert re.search(r"before that: worker \d died", resumed[0]["message"])
     assert weights(hit) == expected
 
 
@@ -145,13 +151,37 @@ def _resume_on_one_worker(plain: StageContext, context: Make, summary: dict[str,
 
 
 @pytest.mark.usefixtures("ray_session")
+def test_an_elastic_run_grows_when_there_is_room(context: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another job has a claim on one CPU of two at first: the group begins with one worker and goes on with two."""
+    import ray
+    from ray.data._internal.cluster_autoscaler.base_autoscaling_coordinator import ResourceRequestPriority
+    from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import get_or_create_autoscaling_coordinator
+
+    coordinator = get_or_create_autoscaling_coordinator()
+    claim = {"resources": [{"CPU": 1}], "expire_after_s": 120, "priority": ResourceRequestPriority.HIGH}
+    ray.get(coordinator.request_resources.remote(requester_id="another job", **claim))
+    monkeypatch.setattr(worker, "RESIZE_SECONDS", 1.0)
+    grown = context("grown", resources=Resources(workers=2, cpus_per_worker=1, min_workers=1))
+
+    def leave() -> None:
+        wait_for_step(grown.out, 5)
+        ray.get(coordinator.cancel_request.remote(requester_id="another job"))
+
+    thread = threading.Thread(target=leave)
+    thread.start()
+    summary = train_on_ray(slow_job(tmp_path, grown, seconds=0.15), grown)
+    thread.join()
+    assert [line["workers"] for line in events(grown, "start", "resumed")] == [1, 2]
+    assert (summary["steps"], summary["workers"]) == (30, 2)
+
+
+@pytest.mark.usefixtures("ray_session")
 def test_a_fault_that_a_restart_cannot_cure_is_not_retried(context: Make, tmp_path: Path) -> None:
     wrong = context("wrong", resources=Resources(workers=1, cpus_per_worker=1))
     wild = CONFIG.model_copy(update={"optim": OptimConfig(learning_rate=1e30, grad_clip=1e30, warmup_ratio=0)})
     with pytest.raises(WorkError, match="no finite loss"):
         train_on_ray(job(tmp_path, "unused", wild, out=wrong.out), wrong)
-    starts = [line for line in read_metrics(wrong.out.local_path(METRICS)) if line.get("event") in ("start", "resumed")]
-    assert len(starts) == 1
+    assert len(events(wrong, "start", "resumed")) == 1
 
 
 @pytest.mark.usefixtures("ray_session")

@@ -18,6 +18,7 @@ def runs(draw: st.DrawFn) -> tuple[int, OptimConfig]:
         schedule=draw(st.sampled_from(["cosine", "wsd"])),
         warmup_ratio=draw(st.floats(0, 0.5)),
         decay_ratio=draw(st.floats(0, 1)),
+        decay_shape=draw(st.sampled_from(["linear", "sqrt"])),
     )
     return draw(st.integers(1, 400)), settings
 
@@ -60,3 +61,14 @@ def test_wsd_by_hand() -> None:
 def test_without_decay_wsd_stays_at_the_peak() -> None:
     settings = OptimConfig(learning_rate=1.0, schedule="wsd", warmup_ratio=0, decay_ratio=0)
     assert [learning_rate(step, 3, settings) for step in range(3)] == [1, 1, 1]
+
+
+def test_square_root_cool_down_by_hand() -> None:
+    settings = OptimConfig(learning_rate=1.0, min_lr_ratio=0.0, schedule="wsd", decay_shape="sqrt", warmup_ratio=0, decay_ratio=0.4)
+    rates = [learning_rate(step, 10, settings) for step in range(10)]
+    assert rates == pytest.approx([1, 1, 1, 1, 1, 1, 1 - 0.25**0.5, 1 - 0.5**0.5, 1 - 0.75**0.5, 0])
+
+
+def test_a_branch_that_only_cools_down_begins_below_the_peak() -> None:
+    settings = OptimConfig(learning_rate=1.0, min_lr_ratio=0.0, schedule="wsd", warmup_ratio=0, decay_ratio=1)
+    assert [learning_rate(step, 4, settings) for step in range(4)] == pytest.approx([0.75, 0.5, 0.25, 0])

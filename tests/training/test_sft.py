@@ -24,10 +24,11 @@ from tests.training.tiny import MODEL, VOCAB, job, settings, write_chat_tokenize
 from training import sft
 from training.chat import encode_messages
 from training.config import OptimConfig, SftConfig
-from training.data import IGNORE
+from training.data import EMPTY_ROW, IGNORE
 from training.loop import train
 from training.metrics import METRICS, read_metrics
 from training.model import Llama, init_weights
+from training.objectives import next_token, on_device
 from training.packing import PACKED, PackedRows, PackSplit, fill_rows, pack
 
 Make = Callable[..., StageContext]
@@ -53,8 +54,10 @@ def conversation(number: int) -> list[dict[str, str]]:
 def write_instructions(root: Path, train: list[Any], heldout: list[Any]) -> Folder:
     folder = Folder(str(root))
     for name, examples in (("train", train), ("heldout", heldout)):
-        rows = {"id": [str(place) for place in range(len(examples))], "messages": [json.dumps(messages) for messages in examples]}
-        folder.write_table(f"{name}.parquet", pa.table(rows, schema=pa.schema([("id", pa.string()), ("messages", pa.string())])))
+        places = range(len(examples))
+        rows = {"id": [str(place) for place in places], "source": [f"s{place % 3}" for place in places]}
+        rows["messages"] = [json.dumps(messages) for messages in examples]
+        folder.write_table(f"{name}.parquet", pa.table(rows, schema=pa.schema([(column, pa.string()) for column in rows])))
     return folder
 
 
@@ -82,14 +85,13 @@ def test_rows_hold_examples_whole_with_their_own_segment(sizes: list[int]) -> No
     random = np.random.default_rng(len(sizes))
     examples = [(random.integers(1, 99, size), np.where(random.random(size) < 0.5, 7, IGNORE)) for size in sizes]
     rows = pack(sizes, 50)
-    tokens, targets, segments, valid = fill_rows(examples, rows, 50)
+    tokens, targets, segments = fill_rows(examples, rows, 50)
     for row, members in enumerate(rows):
         for number, example in enumerate(members, start=1):
             there = segments[row] == number
             assert tokens[row, there].tolist() == examples[example][0].tolist()
             assert targets[row, there].tolist() == examples[example][1].tolist()
     assert (targets[segments == 0] == IGNORE).all()
-    assert valid.tolist() == (targets != IGNORE).sum(axis=1).tolist()
 
 
 def test_only_the_assistant_is_learnt_and_what_is_left_out_is_counted(tmp_path: Path) -> None:
@@ -120,7 +122,8 @@ def test_packed_examples_do_not_see_each_other(tmp_path: Path) -> None:
     model = Llama(MODEL, VOCAB)
     init_weights(model, 1)
     batch = PackedRows(out.local_path(PACKED), "train", 64).read(np.arange(receipt["rows"]))
-    tokens, targets, segments = (torch.from_numpy(array) for array in batch if array is not None)
+    assert batch.segments is not None
+    tokens, targets, segments = (torch.from_numpy(array) for array in (batch.tokens, batch.targets, batch.segments))
     alone = 0.0
     with torch.no_grad():
         for messages in conversations:
@@ -128,6 +131,35 @@ def test_packed_examples_do_not_see_each_other(tmp_path: Path) -> None:
             wanted = torch.tensor([token if flag else IGNORE for token, flag in zip(ids, mask, strict=True)])
             alone += model(torch.tensor([ids[:-1]]), wanted[None, 1:]).item()
         assert model(tokens, targets, segments).item() == pytest.approx(alone, rel=1e-5)
+
+
+def test_a_weighted_source_counts_in_loss_and_divisor(tmp_path: Path) -> None:
+    """The loss of a step is the weighted sum of the examples' losses over the weights of their targets, however they are packed."""
+    tokenizer = write_chat_tokenizer(Folder(str(tmp_path / "tokenizer")))
+    conversations, weights = [conversation(number) for number in range(11)], {"s1": 2.5, "s2": 0.25}
+    out = Folder(str(tmp_path / "out"))
+    packer = PackSplit(write_instructions(tmp_path / "in", conversations, []), tokenizer, out, 64)
+    receipt = packer({"name": "train", "weights": weights})
+    rows = PackedRows(out.local_path(PACKED), "train", 64, weighted=True)
+    assert 1 < receipt["rows"] == len(rows) < 11
+    model = Llama(MODEL, VOCAB)
+    init_weights(model, 1)
+    loss, divisor, plain = 0.0, 0.0, 0
+    with torch.no_grad():
+        for place, messages in enumerate(conversations):
+            ids, mask = encode_messages(load_tokenizer(tokenizer), messages)
+            wanted = torch.tensor([token if flag else IGNORE for token, flag in zip(ids, mask, strict=True)])
+            weight = weights.get(f"s{place % 3}", 1.0)
+            loss += weight * model(torch.tensor([ids[:-1]]), wanted[None, 1:]).item()
+            divisor, plain = divisor + weight * sum(mask), plain + sum(mask)
+        batch = on_device(rows.read(np.array([*range(len(rows)), EMPTY_ROW])), torch.device("cpu"))
+        found = next_token(model, batch)
+        unweighted = next_token(
+            model, on_device(PackedRows(out.local_path(PACKED), "train", 64).read(np.arange(len(rows))), torch.device("cpu"))
+        )
+    assert found[0].item() == pytest.approx(loss, rel=1e-5)
+    assert found[1].item() == pytest.approx(divisor)
+    assert (unweighted[1].item(), receipt["target_tokens"]) == (plain, plain)
 
 
 @pytest.mark.usefixtures("ray_session")

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from cluster.errors import WorkError
 from cluster.storage import Folder
 from pipelines import mix
 from pipelines.config import MixConfig
+from pipelines.mix import TRAIN, corpus_parts, source_keys
 from pipelines.tokens import encode_text, load_tokenizer
 from tests.clean_corpus import bilingual, write_clean
 from tests.corpus import code, prose
@@ -23,6 +25,17 @@ FRENCH = [
     "Aujourd’hui, quelqu'un s'y rend jusqu'à l'aube ; lorsqu’elle vient, n'y va pas.",
     "Peut-être viendra-t-il, self.name et user_name.",
 ]
+
+
+ANY_TEXT = st.text() | st.binary().map(lambda data: data.decode("utf-8", "replace"))
+LOOKALIKES = st.sampled_from(
+    [*stage.SPECIAL_TOKENS, "<|", "|>", "<|im_", "im_end|>", "<|endoftext|", "\0", "\r\n", "\ufeff", "\U0010ffff", "e\u0301"]
+)
+BYTE_OF = {char: byte for byte, char in bytes_to_unicode().items()}
+
+
+def token_bytes(token: str) -> bytes:
+    return bytes(BYTE_OF[char] for char in token)
 
 
 def texts() -> list[str]:
@@ -116,20 +129,37 @@ def test_ids_special_tokens_then_bytes(tokenizer):
     assert sorted(tokenizer.token_to_id(byte) for byte in ByteLevel.alphabet()) == list(range(16, 16 + 256))
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.text() | st.binary().map(lambda data: data.decode("utf-8", "replace")) | st.sampled_from(stage.SPECIAL_TOKENS))
-def test_any_text_comes_back(tokenizer, text):
-    ids = encode_text(tokenizer, text)
-    assert tokenizer.decode(ids, skip_special_tokens=False) == text
-    assert all(token >= len(stage.SPECIAL_TOKENS) for token in ids)
-
-
 @given(st.binary(max_size=40))
 @settings(deadline=None)
 def test_lone_surrogates_count_as_replacement_characters(tokenizer, data):
     text = data.decode("utf-8", "surrogateescape")
     expected = "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
     assert tokenizer.decode(encode_text(tokenizer, text)) == expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(ANY_TEXT | LOOKALIKES, max_size=8).map("".join))
+def test_any_text_comes_back(tokenizer, text):
+    ids = encode_text(tokenizer, text)
+    assert tokenizer.decode(ids, skip_special_tokens=False) == text
+    assert all(token >= len(stage.SPECIAL_TOKENS) for token in ids)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=200))
+def test_any_bytes_come_back_as_one_character_each(tokenizer, data):
+    text = data.decode("latin-1")
+    assert tokenizer.decode(encode_text(tokenizer, text)).encode("latin-1") == data
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_any_tokens_give_text(tokenizer, data):
+    """What a model may produce is decoded: its bytes, with U+FFFD where they are no UTF-8."""
+    ids = data.draw(st.lists(st.integers(0, tokenizer.get_vocab_size() - 1), max_size=20))
+    text = tokenizer.decode(ids, skip_special_tokens=True)
+    content = b"".join(token_bytes(tokenizer.id_to_token(i)) for i in ids if i >= len(stage.SPECIAL_TOKENS))
+    assert text == content.decode("utf-8", "replace")
 
 
 def test_control_strings_in_text_are_text(tokenizer):
@@ -159,6 +189,13 @@ def test_transformers_loads_it_with_equal_ids(tokenizer, tmp_path):
     assert theirs("<|im_end|>")["input_ids"] == [3]
 
 
+@pytest.mark.parametrize("size", [512, 600, 777, 899, 900, 2_000])
+def test_a_smaller_fit_is_a_prefix_of_a_larger_one(tokenizer, size):
+    cut = stage.cut_tokenizer(tokenizer, size)
+    assert cut.to_str() == stage.fit(iter(texts()), size if size < tokenizer.get_vocab_size() else 900).to_str()
+    assert cut.get_vocab_size() == min(size, tokenizer.get_vocab_size())
+
+
 def source(stream: str, size: int, ratio: float) -> dict[str, Any]:
     return {"stream": stream, "bytes": size, "ratio": ratio}
 
@@ -172,6 +209,20 @@ def test_sample_fractions_follow_shares_and_ratios():
     assert stage.sample_fractions({"sources": entries}, {"fr": 0.5, "en": 0.5}, 8_000) == pytest.approx(
         {"a": 1, "b": 1, "c": 4_000 / 9_000}
     )
+
+
+def test_the_sample_has_the_shares_asked_for(storage):
+    clean = write_clean(storage, bilingual(800), [])
+    parts = corpus_parts(clean, TRAIN)
+    counts = [row for part in parts for row in mix._Count(clean.folder, ())(part)["counts"]]
+    mixed = mix.make_mix(counts, MixConfig())
+    shares = {"fr": 0.5, "en": 0.3, "code": 0.2}
+    sample = stage._Sample(clean.folder, storage / "out", stage.sample_fractions(mixed, shares, 240_000), source_keys(mixed))
+    sizes = stage.add_counts(sample(part)["bytes"] for part in parts)
+    assert sizes == pytest.approx({stream: 240_000 * share for stream, share in shares.items()}, rel=0.12)
+    drawn = {part["name"]: (storage / "out").read_table(f"{part['name']}.parquet") for part in parts}
+    assert sum(len(text.encode()) for table in drawn.values() for text in table["text"].to_pylist()) == sum(sizes.values())
+    assert drawn["pages-0"].num_rows == 0
 
 
 @pytest.mark.usefixtures("ray_session")
@@ -194,6 +245,14 @@ def test_stage_fits_measures_and_repeats(storage, stage_context, finish):
     assert fertility["text"]["fr"]["documents"] == 5
     assert fertility["tokenizers"][0]["name"] == "fournil"
     assert 1 < fertility["tokenizers"][0]["streams"]["fr"]["tokens_per_word"] < 3
+    pages = clean.folder.read_table("corpus/heldout/pages-0.parquet").to_pylist()
+    tokenizer = load_tokenizer(contexts[0].out)
+    tokens, size = (
+        [sum(count(row[side]) for row in pages) for side in ("text", "translation")]
+        for count in (lambda text: len(encode_text(tokenizer, text)), lambda text: len(text.encode()))
+    )
+    assert fertility["tokenizers"][0]["premium"] == {"fr/en": round(tokens[0] / tokens[1], 4)}
+    assert fertility["premium_of_bytes"] == {"fr/en": round(size[0] / size[1], 4)}
     finished = contexts[0].out.read_bytes("tokenizer.json")
     contexts[0].out.delete("receipts/fertility")
     assert stage.run(contexts[0]) == metrics[0]

@@ -15,7 +15,7 @@ from cluster.storage import Folder
 from tests.corpus import prose
 from training.config import LoopConfig, ModelConfig, PretrainConfig
 from training.data import Batch, Rows, TrainingData
-from training.loop import Job
+from training.job import Job
 from training.pretrain import TokensInput
 from training.tokenizer import fit, write_tokenizer
 

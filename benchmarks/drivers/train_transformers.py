@@ -1,0 +1,97 @@
+"""transformers' Llama on the tokens and first weights that ours has: under Hugging Face's Trainer, or in a plain torch loop.
+
+bf16 autocast, fused AdamW, no checkpoint, no evaluation, nothing logged. The first step is not timed.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from driver import cpu_seconds, report
+from transformers import LlamaForCausalLM
+
+
+def main(way: str, folder: str, threads: str, compiled: str) -> None:
+    torch.set_num_threads(int(threads))
+    torch.manual_seed(1)
+    tokens, targets = (torch.from_numpy(np.load(Path(folder) / f"{name}.npy")) for name in ("tokens", "targets"))
+    model = LlamaForCausalLM.from_pretrained(Path(folder) / "initial", dtype=torch.float32)
+    seconds, loss = (with_trainer if way == "trainer" else in_a_loop)(model, tokens, targets, compiled == "True")
+    counts = {"steps": len(tokens), "tokens": int((targets != -100).sum()), "timed_tokens": tokens[1:].numel()}
+    report({"seconds": seconds, "cpu_seconds": cpu_seconds(), "passes": 1}, counts, loss=loss)
+
+
+def in_a_loop(model: Any, tokens: torch.Tensor, targets: torch.Tensor, compiled: bool) -> tuple[float, float]:
+    """The shortest loop there is."""
+    forward = torch.compile(model, dynamic=False) if compiled else model
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+    begun = loss = 0.0
+    for step in range(len(tokens)):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            out = forward(input_ids=tokens[step], labels=targets[step], shift_labels=targets[step], use_cache=False)
+        out.loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        loss = float(out.loss)
+        if step == 0:
+            begun = time.perf_counter()
+    return time.perf_counter() - begun, loss
+
+
+def with_trainer(model: Any, tokens: torch.Tensor, targets: torch.Tensor, compiled: bool) -> tuple[float, float]:
+    """Trainer as its documentation shows it."""
+    import tempfile
+
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    class Clock(TrainerCallback):
+        begun = 0.0
+
+        def on_step_end(self, _arguments: Any, state: Any, _control: Any, **_more: Any) -> None:
+            if state.global_step == 1:
+                self.begun = time.perf_counter()
+
+    class InOrder(Trainer):
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+            return torch.utils.data.SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+
+    rows = [
+        {"input_ids": row, "labels": wanted, "shift_labels": wanted}
+        for row, wanted in zip(tokens.flatten(0, 1), targets.flatten(0, 1), strict=True)
+    ]
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as out:
+        arguments = TrainingArguments(
+            out,
+            per_device_train_batch_size=tokens.shape[1],
+            max_steps=len(tokens),
+            learning_rate=1e-3,
+            lr_scheduler_type="constant",
+            adam_beta2=0.95,
+            weight_decay=0.1,
+            optim="adamw_torch_fused",
+            use_cpu=True,
+            bf16=True,
+            torch_compile=compiled,
+            logging_strategy="no",
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            remove_unused_columns=False,
+        )
+        trainer = InOrder(model=model, args=arguments, train_dataset=rows, callbacks=[clock])
+        trainer.train()
+        seconds = time.perf_counter() - clock.begun
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = float(model(input_ids=tokens[-1], labels=targets[-1], shift_labels=targets[-1], use_cache=False).loss)
+    return seconds, loss
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,70 @@
+"""Rows `ray_train_overhead` and `checkpoint_stall`: our loop under Ray Train beside the same loop under torchrun, at 1 and 2
+workers with one core each, and how long a step waits for checkpoints.
+
+Overhead compares steps, without start and end (both are in the counts as seconds of the whole command's run).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.corpus import WORK, BenchCorpus
+from benchmarks.harness import Contender, Measurement, alternate, cost_row, driver, installed, rate_row, write_results
+from benchmarks.training_input import TrainingInput
+
+NAME, STALL = "ray_train_overhead", "checkpoint_stall"
+PRESET = "demo"
+CHECKPOINT_EVERY = 10
+STALL_LIMIT = 0.01
+
+
+def run(corpus: BenchCorpus, repeats: int) -> Path:
+    """Measure and write the results file."""
+    source = TrainingInput(PRESET)
+    source.made()
+    rows: list[dict[str, Any]] = []
+    for workers in (count for count in (1, 2) if count <= len(os.sched_getaffinity(0))):
+        ray, torchrun = _under_ray(source, workers), _under_torchrun(source, workers)
+        measured = alternate([ray, torchrun], repeats)
+        whole = {name: measured[name].most("wall_seconds") for name in measured}
+        unit = f"tokens/s, {workers} worker{'s' if workers > 1 else ''} of one core"
+        rows.append(rate_row(NAME, unit, measured[ray.name].counts["timed_tokens"], measured[ray.name], measured[torchrun.name], whole))
+    saving = alternate([_saving(source)], repeats)
+    rows.append(_stall_row(next(iter(saving.values()))))
+    return write_results(corpus.results, NAME, rows, installed("torch", "ray"))
+
+
+def _under_ray(source: TrainingInput, workers: int) -> Contender:
+    command = (*driver("train_fournil"), "ray", source.preset, str(source.steps), "1", str(workers))
+    return Contender(f"Ray Train, {workers}", command, cores=tuple(range(workers)), environment={"OMP_NUM_THREADS": "1"})
+
+
+def _under_torchrun(source: TrainingInput, workers: int) -> Contender:
+    launch = (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={workers}")
+    command = (*launch, driver("train_fournil")[1], "torchrun", source.preset, str(source.steps), "1", str(workers))
+    out = WORK / "train" / f"torchrun-{workers}"
+    environment = {"OMP_NUM_THREADS": "1", "FOURNIL_BENCH_OUT": str(out)}
+    return Contender(f"torchrun, {workers}", command, cores=tuple(range(workers)), environment=environment)
+
+
+def _saving(source: TrainingInput) -> Contender:
+    every = f"checkpoint_every={CHECKPOINT_EVERY}"
+    command = (*driver("train_fournil"), "alone", source.preset, str(source.steps), "2", "1", every)
+    return Contender(f"a checkpoint every {CHECKPOINT_EVERY} steps", command, cores=(0, 1))
+
+
+def _stall_row(one: Measurement) -> dict[str, Any]:
+    """Seconds a step that the loop waited for checkpoints, over the seconds of a step."""
+    summaries = [sample.more["summary"] for sample in one.samples]
+    stall = max(summary["seconds"]["checkpoint"] / summary["seconds"]["train"] for summary in summaries)
+    saved = one.counts["steps"] // CHECKPOINT_EVERY
+    counts = {
+        "checkpoints": saved,
+        "steps": one.counts["steps"],
+        "seconds": summaries[-1]["seconds"],
+        "parameters": summaries[-1]["parameters"],
+    }
+    return {**cost_row(STALL, "share of step time", stall, ("limit", STALL_LIMIT), counts), "repeats": {"ours": len(one.samples)}}
