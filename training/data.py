@@ -300,8 +300,6 @@ class TokenRows:
         self._files = list(sources.values())
         self.counts = [math.ceil(len(source) / seq_len) for source in self._files]
         self._starts = np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
-        ends = self._starts[1:].tolist()
-        self._last_rows = {end - 1: (len(files) - 1) % seq_len + 1 for end, files in zip(ends, self._files, strict=True) if len(files)}
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -319,6 +317,3 @@ class TokenRows:
             targets[place, : len(window) - 1] = window[1:]
         segments = np.cumsum(tokens == self._files[0].eos, axis=1) if self.mask_documents else None
         return Batch(tokens, targets, segments)
-
-    def valid(self, rows: np.ndarray) -> int:
-        return sum(self._last_rows.get(row, self.seq_len) for row in rows.tolist() if row != EMPTY_ROW)

@@ -130,6 +130,3 @@ class _RecordedRows:
         with self.file.open("a") as out:
             out.write(json.dumps(rows[rows >= 0].tolist()) + "\n")
         return self.rows.read(rows)
-
-    def valid(self, rows: np.ndarray) -> Any:
-        return self.rows.valid(rows)

@@ -102,6 +102,3 @@ class _SlowRows:
         self.reads += 1
         time.sleep(self.seconds)
         return self.rows.read(rows)
-
-    def valid(self, rows: np.ndarray) -> int:
-        return self.rows.valid(rows)
