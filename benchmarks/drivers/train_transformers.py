@@ -44,6 +44,19 @@ def in_a_loop(model: Any, tokens: torch.Tensor, targets: torch.Tensor, compiled:
     return time.perf_counter() - begun, loss
 
 
+class _Rows(torch.utils.data.Dataset):
+    """Tokens and targets [rows, seq_len] as Trainer wants them."""
+
+    def __init__(self, tokens: torch.Tensor, targets: torch.Tensor) -> None:
+        self.tokens, self.targets = tokens, targets
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, row: int) -> dict[str, torch.Tensor]:
+        return {"input_ids": self.tokens[row], "labels": self.targets[row], "shift_labels": self.targets[row]}
+
+
 def with_trainer(model: Any, tokens: torch.Tensor, targets: torch.Tensor, compiled: bool) -> tuple[float, float]:
     """Trainer as its documentation shows it."""
     import tempfile
@@ -57,14 +70,12 @@ def with_trainer(model: Any, tokens: torch.Tensor, targets: torch.Tensor, compil
             if state.global_step == 1:
                 self.begun = time.perf_counter()
 
-    class InOrder(Trainer):
-        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            return torch.utils.data.SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+    rows = _Rows(tokens.flatten(0, 1), targets.flatten(0, 1))
 
-    rows = [
-        {"input_ids": row, "labels": wanted, "shift_labels": wanted}
-        for row, wanted in zip(tokens.flatten(0, 1), targets.flatten(0, 1), strict=True)
-    ]
+    class InOrder(Trainer):
+        def _get_train_sampler(self, *_: Any) -> Any:
+            return torch.utils.data.SequentialSampler(rows)
+
     clock = Clock()
     with tempfile.TemporaryDirectory() as out:
         arguments = TrainingArguments(
