@@ -83,6 +83,34 @@ def train_workers(parent: int) -> list[psutil.Process]:
 
 
 @pytest.mark.usefixtures("ray_session")
+def test_an_elastic_run_grows_when_there_is_room(context: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another job has a claim on one CPU of two at first: the group begins with one worker and goes on with two.
+
+    It comes before the tests that kill drivers, whose claims stand until they expire.
+    """
+    import ray
+    from ray.data._internal.cluster_autoscaler.base_autoscaling_coordinator import ResourceRequestPriority
+    from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import get_or_create_autoscaling_coordinator
+
+    coordinator = get_or_create_autoscaling_coordinator()
+    claim = {"resources": [{"CPU": 1}], "expire_after_s": 600, "priority": ResourceRequestPriority.HIGH}
+    ray.get(coordinator.request_resources.remote(requester_id="another job", **claim))
+    monkeypatch.setattr(worker, "RESIZE_SECONDS", 1.0)
+    grown = context("grown", resources=Resources(workers=2, cpus_per_worker=1, min_workers=1))
+
+    def leave() -> None:
+        wait_for_step(grown.out, 5)
+        ray.get(coordinator.cancel_request.remote(requester_id="another job"))
+
+    thread = threading.Thread(target=leave)
+    thread.start()
+    summary = train_on_ray(slow_job(tmp_path, grown, seconds=0.15), grown)
+    thread.join()
+    assert [line["workers"] for line in events(grown, "start", "resumed")] == [1, 2]
+    assert (summary["steps"], summary["workers"]) == (30, 2)
+
+
+@pytest.mark.usefixtures("ray_session")
 def test_two_workers_train_one_model_and_survive_kills(context: Make, tmp_path: Path) -> None:
     plain = context("plain")
     summary = pretrain.run(plain)
@@ -148,31 +176,6 @@ def _resume_on_one_worker(plain: StageContext, context: Make, summary: dict[str,
     state = read_state(moved.out.local_path(f"{CHECKPOINTS}/step-00000030"))
     assert state["identity"] == {"recipe": state["identity"]["recipe"], "tokenizer": "k", "tokens": "t"}
     assert state["vocab_size"] == VOCAB
-
-
-@pytest.mark.usefixtures("ray_session")
-def test_an_elastic_run_grows_when_there_is_room(context: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another job has a claim on one CPU of two at first: the group begins with one worker and goes on with two."""
-    import ray
-    from ray.data._internal.cluster_autoscaler.base_autoscaling_coordinator import ResourceRequestPriority
-    from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import get_or_create_autoscaling_coordinator
-
-    coordinator = get_or_create_autoscaling_coordinator()
-    claim = {"resources": [{"CPU": 1}], "expire_after_s": 120, "priority": ResourceRequestPriority.HIGH}
-    ray.get(coordinator.request_resources.remote(requester_id="another job", **claim))
-    monkeypatch.setattr(worker, "RESIZE_SECONDS", 1.0)
-    grown = context("grown", resources=Resources(workers=2, cpus_per_worker=1, min_workers=1))
-
-    def leave() -> None:
-        wait_for_step(grown.out, 5)
-        ray.get(coordinator.cancel_request.remote(requester_id="another job"))
-
-    thread = threading.Thread(target=leave)
-    thread.start()
-    summary = train_on_ray(slow_job(tmp_path, grown, seconds=0.15), grown)
-    thread.join()
-    assert [line["workers"] for line in events(grown, "start", "resumed")] == [1, 2]
-    assert (summary["steps"], summary["workers"]) == (30, 2)
 
 
 @pytest.mark.usefixtures("ray_session")
