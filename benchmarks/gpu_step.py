@@ -108,6 +108,7 @@ def measure(contender: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _ours(_contender: str, arguments: argparse.Namespace, tokens: Any, targets: Any) -> Callable[[], float]:
     """The training loop's own step, as it is: FSDP2 in a world of one, blocks compiled, loss without all logits."""
+    import atexit
     from contextlib import ExitStack
 
     from training.config import PRESETS, OptimConfig, SpikesConfig
@@ -119,7 +120,9 @@ def _ours(_contender: str, arguments: argparse.Namespace, tokens: Any, targets: 
 
     config, vocab_size = PRESETS[arguments.preset]
     config = config.model_copy(update={"max_position_embeddings": max(config.max_position_embeddings, arguments.seq_len)})
-    world = ExitStack().enter_context(open_world("bf16"))
+    stack = ExitStack()
+    atexit.register(stack.close)
+    world = stack.enter_context(open_world("bf16"))
     model = build_model(config, vocab_size, 1, world, True, recompute=arguments.recompute, fp8=arguments.fp8)
     optimizer = build_optimizer(model, OptimConfig())
     guard = SpikeGuard(SpikesConfig(), world.device, max_norm=1.0)
