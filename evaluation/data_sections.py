@@ -187,7 +187,8 @@ def replay_table(rates: dict[str, Any]) -> Table:
     factors = rates["factors"]
     rows = [
         [
-            entry["lang"],
+            entry["lang"] or "both",
+            entry["step"],
             entry["reason"],
             "on" if entry["enabled"] else "off",
             f"{'≥' if entry['lower_bound'] else '≤'} {entry['threshold']:.4g}",
@@ -196,8 +197,8 @@ def replay_table(rates: dict[str, Any]) -> Table:
         for entry in rates["replay"]
         if any(entry["fails"])
     ]
-    columns = ("language", "rule", "rule is", "passes with", *(_factor_name(factor) for factor in factors))
-    return Table(columns, rows, frozenset(range(3, 4 + len(factors))))
+    columns = ("language", "step", "rule", "rule is", "passes with", *(_factor_name(factor) for factor in factors))
+    return Table(columns, rows, frozenset(range(4, 5 + len(factors))))
 
 
 def _factor_name(factor: float) -> str:

@@ -18,7 +18,7 @@ from evaluation.config import ReportConfig
 from evaluation.data_card import CARD, data_card
 from evaluation.data_sections import Artifacts, Table, build_data
 
-VERSION = "2"
+VERSION = "3"
 PAGE = "index.html"
 TEMPLATE = Path(__file__).with_name("report.html")
 

@@ -29,7 +29,7 @@ from pipelines.ledger import count_ledger
 from pipelines.parts import part_names
 from pipelines.rates import RATES, add_up
 
-VERSION = "2"
+VERSION = "3"
 
 DONE = "done.json"
 

@@ -31,6 +31,8 @@ from pipelines.sources.streams import read_lines
 FACTS = "contamination/facts.json"
 ITEM = pa.schema([("name", pa.string()), ("text", pa.large_string())])
 MB = 10**6
+HEADER_WORDS = 64
+"""Held-out code of fewer words is a licence header and a line or two: as an item it would condemn every file with that header."""
 SURPLUS = 2
 """Held-out text is at most about this many times its share of all text: whole pages are held out."""
 
@@ -89,7 +91,8 @@ class CountHeldOut:
 @dataclass(frozen=True)
 class CollectHeldOut:
     """Writes the held-out documents of a part whose ids are in the first `share` of all ids: those that evaluation,
-    which draws in the order of ids, takes first. A text shorter than an n-gram is left to exact dedup."""
+    which draws in the order of ids, takes first. A text shorter than an n-gram, and code shorter than `HEADER_WORDS`, is left
+    to exact and near-duplicate dedup."""
 
     corpus: Corpus
     share: float
@@ -110,15 +113,18 @@ class CollectHeldOut:
             here = slice(*np.searchsorted(numbers, (first, first + batch.num_rows)))
             if here.stop > here.start:
                 documents = batch.take(pa.array(numbers[here] - first)).combine_chunks()
-                documents, _ = editor.edit(documents, rows["lang"].slice(here.start, here.stop - here.start).to_pylist())
+                langs = rows["lang"].slice(here.start, here.stop - here.start).to_pylist()
+                documents, _ = editor.edit(documents, langs)
                 texts = whole_text(documents)
                 table = pa.table({"name": documents["id"], "text": texts}, schema=ITEM)
-                yield table.filter(_long_enough(texts, self.corpus.config.decontaminate.ngram_words))
+                yield table.filter(long_enough(texts, langs, self.corpus.config.decontaminate.ngram_words))
             first += batch.num_rows
 
 
-def _long_enough(texts: pa.Array, words: int) -> pa.Array:
-    return pa.array([len(text.split(None, words)) > words for text in texts.to_pylist()])
+def long_enough(texts: pa.Array, langs: list[str], words: int) -> pa.Array:
+    """More than `words` words, in code `HEADER_WORDS` at least."""
+    least = [max(words + 1, HEADER_WORDS) if lang == "code" else words + 1 for lang in langs]
+    return pa.array([len(text.split(None, count - 1)) >= count for text, count in zip(texts.to_pylist(), least, strict=True)], pa.bool_())
 
 
 def _build(out: Folder, settings: DecontaminationConfig, with_heldout: bool) -> dict[str, Any]:

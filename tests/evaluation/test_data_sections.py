@@ -41,8 +41,8 @@ def test_tables_leave_out_what_never_happens_and_say_which_rules_are_off():
     assert [row[1:5] for row in rows] == [["too_few_words", "on", "fr", "a"], ["curly_bracket", "off", "fr", "b"]]
     assert rows[0][-2:] == ["40.0 %", "10.0 %"]
     table = replay_table(RATES)
-    assert list(table.columns[4:]) == ["50 % looser", "as it is", "25 % stricter"]
-    assert table.rows == [["fr", "too_few_words", "on", "≥ 50", "1.0 %", "10.0 %", "20.0 %"]]
+    assert list(table.columns[5:]) == ["50 % looser", "as it is", "25 % stricter"]
+    assert table.rows == [["fr", "quality", "too_few_words", "on", "≥ 50", "1.0 %", "10.0 %", "20.0 %"]]
 
 
 def step(name: str, removed: int = 0, chars: int = 0, **edits: int) -> dict:

@@ -10,7 +10,7 @@ import pytest
 
 from cluster.errors import RequestError
 from pipelines.config import SuiteConfig
-from pipelines.items import suite_files, suite_items
+from pipelines.items import HEADER_WORDS, long_enough, suite_files, suite_items
 
 ROWS = [{"question": "Qui est-ce ?", "answer": "Moi.", "n": 1}, {"question": "Où ?", "answer": None, "n": 2}]
 
@@ -48,3 +48,11 @@ def test_what_cannot_be_read_is_a_wrong_request(tmp_path: Path):
     (tmp_path / "z.jsonl.gz").write_bytes(gzip.compress(b'{"question": "?", "answer": "!"}' * 99)[:-9])
     with pytest.raises(RequestError, match="cannot be read"):
         suite_items(suite(tmp_path / "z.jsonl.gz"))
+
+
+def test_held_out_code_that_is_little_but_a_licence_header_is_no_item():
+    header = "// Copyright 2009 The Go Authors. All rights reserved. Use of this source code is governed by a BSD-style license"
+    body = " ".join(f"x{n}" for n in range(HEADER_WORDS))
+    texts = pa.array([f"{header}\npackage x", f"{header}\n{body}", header, "douze mots"], pa.large_string())
+    assert long_enough(texts, ["code", "code", "en", "fr"], 13).to_pylist() == [False, True, True, False]
+    assert long_enough(texts.slice(0, 0), [], 13).to_pylist() == []
