@@ -35,10 +35,12 @@ def funnel_chart(streams: dict[str, list[dict[str, Any]]]) -> str:
         for at, step in enumerate(steps):
             share = 100 * step["chars_removed"] / max(1, step["chars_in"])
             if share >= LEAST_SHARE:
-                panel.text(at, (left[at] + lost[at]), f"−{share:.1f} %", ha="center", va="bottom", fontsize=7, color=INK)
+                panel.text(at, (left[at] + lost[at]), f"−{share:.1f} %", ha="center", va="bottom", fontsize=6, color=INK)
         panel.set_title(stream, loc="left", fontsize=10, color=INK)
         panel.set_ylabel("million characters", fontsize=8)
         panel.tick_params(axis="x", labelrotation=40, labelsize=8)
+        for label in panel.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
         panel.set_ylim(0, 1.15 * max(have + gone for have, gone in zip(left, lost, strict=True)) or 1)
     return _svg(figure)
 
