@@ -61,7 +61,7 @@ Figures = dict[str, float]
 
 
 class Transformers:
-    """An `evaluation.engines.Engine` for scoring only: the export in transformers, fp32 on CPU."""
+    """An `evaluation.engines.Engine`: the export in transformers, fp32 on CPU."""
 
     def __init__(self, folder: Folder) -> None:
         from transformers import AutoModelForCausalLM
@@ -80,7 +80,14 @@ class Transformers:
         return found
 
     def generate(self, prompts: list[list[int]], max_tokens: int, stop_token_ids: list[int]) -> list[list[int]]:
-        raise NotImplementedError("this engine only scores")
+        answers: list[list[int]] = []
+        for prompt in prompts:
+            ids = torch.tensor([prompt])
+            answer = self.model.generate(ids, max_new_tokens=max_tokens, do_sample=False, eos_token_id=stop_token_ids or None)[
+                0, len(prompt) :
+            ]
+            answers.append([token for token in answer.tolist() if token not in stop_token_ids])
+        return answers
 
     def close(self) -> None:
         pass

@@ -9,7 +9,7 @@ fine-tuning writes.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +19,10 @@ from cluster.errors import RequestError
 from cluster.stage import StageContext, map_parts
 from cluster.storage import Folder
 from pipelines.parts import read_batches
-from training.config import DpoConfig, ModelConfig
+from training.config import DpoConfig
 from training.data import EMPTY_ROW, IGNORE, Batch
 from training.packing import ARRAYS, PACKED, Example, PackedRows, fill_rows, pack, write_arrays
-from training.pretrain import check_context, identity
-from training.sft import HELDOUT, TRAIN, packed_data
+from training.sft import HELDOUT, TRAIN, fine_tuning_job, packed_data
 from training.worker import train_on_ray
 
 if TYPE_CHECKING:
@@ -38,37 +37,19 @@ REFERENCE = "reference"
 
 def run(context: StageContext) -> dict[str, Any]:
     """Pack the preference pairs and train the chat model on them; returns the summary and the counts."""
-    from training.checkpoint import newest_state
-    from training.job import Job
     from training.objectives import Preference
 
     config = context.config
     assert isinstance(config, DpoConfig)
-    base = context.inputs["sft"].folder
-    tokenizer = context.inputs["tokenizer"].folder
-    facts = newest_state(base)
-    model = ModelConfig.model_validate(facts["model"])
-    check_context(model.max_position_embeddings, config)
-    packer = PackPairs(context.inputs["preferences"].folder, tokenizer, context.out, config.seq_len)
+    job = replace(
+        fine_tuning_job(context, config, context.inputs["sft"].folder, PairInput(context.out, config)),
+        objective=Preference(config.loss, config.beta),
+        prepare=ReferencePass(context.out, config.seq_len),
+    )
+    packer = PackPairs(context.inputs["preferences"].folder, job.tokenizer, context.out, config.seq_len)
     counts = dict(zip((TRAIN, HELDOUT), map_parts([{"name": TRAIN}, {"name": HELDOUT}], packer, context), strict=True))
     if not counts[TRAIN]["rows"]:
         raise RequestError("no pair of answers fits a row; raise dpo.seq_len in the recipe, or preferences.max_pairs if there are none")
-    job = Job(
-        model=model,
-        vocab_size=facts["vocab_size"],
-        settings=config,
-        data=PairInput(context.out, config),
-        tokenizer=tokenizer,
-        out=context.out,
-        identity=identity(context),
-        attempt="",
-        initial=base,
-        chat=True,
-        threads=max(1, int(context.resources.cpus_per_worker)),
-        objective=Preference(config.loss, config.beta),
-        prepare=ReferencePass(context.out, config.seq_len),
-        lora=config.lora,
-    )
     return {**train_on_ray(job, context), "pairs": counts}
 
 

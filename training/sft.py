@@ -21,6 +21,7 @@ from training.worker import train_on_ray
 
 if TYPE_CHECKING:
     from training.data import HeldOut, Rows, TrainingData
+    from training.job import Job
 
 VERSION = "2"
 
@@ -29,28 +30,34 @@ TRAIN, HELDOUT = "train", "heldout"
 
 def run(context: StageContext) -> dict[str, Any]:
     """Pack the instructions artifact and fine-tune the pretrained weights on it; returns the summary and the counts."""
-    from training.checkpoint import newest_state
-    from training.job import Job
     from training.packing import PackSplit
 
     config = context.config
     assert isinstance(config, SftConfig)
-    base = context.input("anneal", "pretrain").folder
-    tokenizer = context.inputs["tokenizer"].folder
-    facts = newest_state(base)
-    model = ModelConfig.model_validate(facts["model"])
-    check_context(model.max_position_embeddings, config)
-    split = PackSplit(context.inputs["instructions"].folder, tokenizer, context.out, config.seq_len)
+    job = fine_tuning_job(context, config, context.input("anneal", "pretrain").folder, PackedInput(context.out, config))
+    split = PackSplit(context.inputs["instructions"].folder, job.tokenizer, context.out, config.seq_len)
     parts = [{"name": TRAIN, "weights": config.source_weights}, {"name": HELDOUT}]
     counts = dict(zip((TRAIN, HELDOUT), map_parts(parts, split, context), strict=True))
     if not counts[TRAIN]["rows"]:
         raise RequestError("there is no chat example to train on; raise instructions.max_examples or sft.seq_len in the recipe")
-    job = Job(
+    return {**train_on_ray(job, context), "examples": counts}
+
+
+def fine_tuning_job(context: StageContext, config: FineTuneConfig, base: Folder, data: Callable[[], TrainingData]) -> Job:
+    """A chat model's run that begins with the weights of the training artifact `base`. Refused where rows are longer than its
+    positions."""
+    from training.checkpoint import newest_state
+    from training.job import Job
+
+    facts = newest_state(base)
+    model = ModelConfig.model_validate(facts["model"])
+    check_context(model.max_position_embeddings, config)
+    return Job(
         model=model,
         vocab_size=facts["vocab_size"],
         settings=config,
-        data=PackedInput(context.out, config),
-        tokenizer=tokenizer,
+        data=data,
+        tokenizer=context.inputs["tokenizer"].folder,
         out=context.out,
         identity=identity(context),
         attempt="",
@@ -59,7 +66,6 @@ def run(context: StageContext) -> dict[str, Any]:
         threads=max(1, int(context.resources.cpus_per_worker)),
         lora=config.lora,
     )
-    return {**train_on_ray(job, context), "examples": counts}
 
 
 @dataclass(frozen=True)
