@@ -66,7 +66,7 @@ class Transformers:
     def __init__(self, folder: Folder) -> None:
         from transformers import AutoModelForCausalLM
 
-        self.model = AutoModelForCausalLM.from_pretrained(folder.path, dtype=torch.float32).eval()
+        self.model: Any = AutoModelForCausalLM.from_pretrained(folder.path, dtype=torch.float32).eval()
 
     @torch.no_grad()
     def token_logprobs(self, sequences: list[list[int]]) -> list[list[float]]:
