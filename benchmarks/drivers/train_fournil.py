@@ -33,6 +33,10 @@ def main(way: str, preset: str, steps: str, threads: str, workers: str = "1", *s
     out = Path(os.environ.get("FOURNIL_BENCH_OUT") or tempfile.mkdtemp(prefix="fournil-bench-"))
     job = Job(source.model, source.vocab_size, config, TokensInput(tokens, config), tokenizer, Folder(str(out)), {}, "bench")
     begun = time.perf_counter()
+    if way == "torchrun":
+        import torch.distributed as dist
+
+        dist.init_process_group("gloo")
     try:
         summary = _under_ray(job, out, int(workers), int(threads)) if way == "ray" else train(_with_threads(job, int(threads)))
     finally:
