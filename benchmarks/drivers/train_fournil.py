@@ -32,7 +32,7 @@ def main(way: str, preset: str, steps: str, threads: str, workers: str = "1", *s
     tokens, tokenizer = Folder(str(folder / "tokens")), Folder(str(folder / "tokenizer"))
     out = Path(os.environ.get("FOURNIL_BENCH_OUT") or tempfile.mkdtemp(prefix="fournil-bench-"))
     job = Job(source.model, source.vocab_size, config, TokensInput(tokens, config), tokenizer, Folder(str(out)), {}, "bench")
-    begun = time.perf_counter()
+    begun, is_main = time.perf_counter(), int(os.environ.get("RANK", "0")) == 0
     if way == "torchrun":
         import torch.distributed as dist
 
@@ -40,9 +40,9 @@ def main(way: str, preset: str, steps: str, threads: str, workers: str = "1", *s
     try:
         summary = _under_ray(job, out, int(workers), int(threads)) if way == "ray" else train(_with_threads(job, int(threads)))
     finally:
-        if way != "torchrun":
+        if is_main:
             shutil.rmtree(out, ignore_errors=True)
-    if int(os.environ.get("RANK", "0")) == 0:
+    if is_main:
         timed = (source.steps - 1) * source.step_tokens
         counts = {"steps": summary["steps"], "tokens": summary["tokens"], "workers": summary["workers"], "timed_tokens": timed}
         timing: dict[str, float] = {"seconds": summary["seconds"]["train"], "cpu_seconds": cpu_seconds(), "passes": 1}
