@@ -31,7 +31,7 @@ def connect(address: str = LOCAL, cpus: int | None = None) -> str:
     import ray
 
     if not ray.is_initialized():
-        _quiet_environment()
+        _environment()
         if address not in (LOCAL, AUTO):
             _probe(address)
         handler = signal.getsignal(signal.SIGTERM) if threading.current_thread() is threading.main_thread() else None
@@ -137,7 +137,13 @@ def log_folder(address: str) -> str:
     return str(Path(node.get_session_dir_path()) / "logs") if node is not None else address
 
 
-def _quiet_environment() -> None:
+def _environment() -> None:
+    """What workers inherit."""
+    import pyarrow as pa
+
+    if "jemalloc" in pa.supported_memory_backends():
+        os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "jemalloc")  # hands freed memory back, which mimalloc keeps
+    os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "20000")  # a shuffle's steps would start new workers each
     os.environ.setdefault("RAY_DEDUP_LOGS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -14,6 +14,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from cluster.storage import Folder
 from pipelines import blocklist
 from pipelines.document import DOCUMENT, LEDGER, document_id, normalise
 from pipelines.ledger import URL_BLOCK
+from pipelines.parts import PartWriter
 from pipelines.repair import repair
 from pipelines.sources import read_records
 from pipelines.sources.config import ExtractConfig, ExtractOptions, Source
@@ -33,7 +35,7 @@ from pipelines.sources.records import Damage, Found, Record
 from pipelines.sources.typography import fix_typography
 
 VERSION = "2"
-BATCH_ROWS = 1024
+BATCH_ROWS, BATCH_BYTES = 1024, 2**20
 PART_BYTES = 32 * 2**20
 BINS = 1 << 16
 MB = 10**6
@@ -79,10 +81,10 @@ class ExtractUnit:
     def __call__(self, part: dict[str, Any]) -> dict[str, Any]:
         source = self.sources[part["source"]]
         files = [self._file(file) for file in part["files"]]
-        writer = UnitWriter(self.out, part["name"], source, self.options)
-        for record in read_records(source, files, self._blocked()):
-            writer.add(record)
-        return writer.close()
+        with UnitWriter(self.out, part["name"], source, self.options) as writer:
+            for record in read_records(source, files, self._blocked()):
+                writer.add(record)
+            return writer.close()
 
     def _blocked(self) -> blocklist.UrlBlock | None:
         if self.options.blocklists:
@@ -107,6 +109,13 @@ class UnitWriter:
         self._reasons: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
         self._bytes = 0
+
+    def __enter__(self) -> UnitWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for parts in (self._documents, self._ledger):
+            parts.end(kind, error, trace)
 
     def add(self, record: Record) -> None:
         self._counts["records_in"] += 1
@@ -145,41 +154,45 @@ class UnitWriter:
 
 
 class _Parts:
-    """Rows on their way to `<name>-<n>.parquet`: Arrow batches, written whenever PART_BYTES of text have come together."""
+    """Rows on their way to `<name>-<n>.parquet`: a part ends with the row that gives it PART_BYTES of text."""
 
     def __init__(self, out: Folder, name: str, schema: pa.Schema) -> None:
         self._out, self._name, self._schema = out, name, schema
         self._rows: list[dict[str, Any]] = []
-        self._batches: list[pa.RecordBatch] = []
-        self._bytes = 0
+        self._bytes = self._waiting_bytes = 0
+        self._writer: PartWriter | None = None
         self._written: list[str] = []
         self.rows = 0
 
     def add(self, row: dict[str, Any], size: int) -> None:
         self._rows.append(row)
         self._bytes += size
-        if len(self._rows) >= BATCH_ROWS:
+        self._waiting_bytes += size
+        if len(self._rows) >= BATCH_ROWS or self._waiting_bytes >= BATCH_BYTES:
             self._pack()
         if self._bytes >= PART_BYTES:
-            self._write()
+            self.end()
 
     def close(self) -> list[str]:
         """Write the rest; the names of all files written."""
-        self._write()
+        self.end()
         return self._written
 
     def _pack(self) -> None:
-        self._batches.append(pa.RecordBatch.from_pylist(self._rows, schema=self._schema))
-        self._rows = []
+        if self._writer is None:
+            self._writer = PartWriter(self._out, f"{self._name}-{len(self._written):04d}.parquet", self._schema).__enter__()
+        self._writer.write(pa.Table.from_pylist(self._rows, schema=self._schema))
+        self._rows, self._waiting_bytes = [], 0
 
-    def _write(self) -> None:
-        if self._rows:
+    def end(self, kind: type[BaseException] | None = None, error: BaseException | None = None, trace: TracebackType | None = None) -> None:
+        """End the part that is being written, after an error without it."""
+        if self._rows and kind is None:
             self._pack()
-        if self._batches:
-            name = f"{self._name}-{len(self._written):04d}.parquet"
-            self.rows += self._out.write_table(name, pa.Table.from_batches(self._batches, schema=self._schema))
-            self._written.append(name)
-        self._batches, self._bytes = [], 0
+        if self._writer is not None:
+            self._writer.__exit__(kind, error, trace)
+            self._written.append(self._writer.name)
+            self.rows += self._writer.rows
+        self._writer, self._bytes = None, 0
 
 
 def mend(found: Found, source: Source, options: ExtractOptions) -> list[str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ import pyarrow.compute as pc
 
 from pipelines.dedup.keys import EXACT, REMOVALS, Corpus, part_and_row, partitions
 from pipelines.ledger import EXACT_DEDUP, URL_DEDUP
+from pipelines.shuffle import shuffle, spread
 
 ROWS_EACH = 2_000_000
 """Documents in a shuffle partition: about 400 MB."""
@@ -75,12 +77,12 @@ def remove_exact(corpus: Corpus, rows: int) -> None:
         return
     count = partitions(rows, ROWS_EACH)
     parts = ray.data.from_items([{"part": part} for part in range(len(corpus.parts))], override_num_blocks=len(corpus.parts))
-    candidates = parts.map_batches(partial(_candidates, corpus=corpus, buckets=count), batch_size=1, batch_format="pyarrow")
-    for one in _rounds(corpus):
-        candidates = candidates.groupby(one.bucket, num_partitions=count).map_groups(partial(_mark, one=one), batch_format="pyarrow")
-    removed = candidates.map_batches(_removed, batch_format="pyarrow")
-    by_part = removed.groupby("part", num_partitions=min(count, len(corpus.parts)))
-    written = by_part.map_groups(partial(write_removals, corpus=corpus, under=EXACT), batch_format="pyarrow")
+    rounds = _rounds(corpus)
+    candidates = spread(parts, partial(_candidates, corpus=corpus, buckets=count), rounds[0].bucket)
+    for one, following in pairwise(rounds):
+        candidates = shuffle(candidates, partial(_mark, one=one), count, following.bucket)
+    removed = shuffle(candidates, partial(_mark_last, one=rounds[-1]), count, "part")
+    written = shuffle(removed, partial(write_removals, corpus=corpus, under=EXACT), min(count, len(corpus.parts)), None)
     for _ in written.iter_batches(batch_size=None):
         pass
 
@@ -122,26 +124,26 @@ def _candidates(batch: pa.Table, corpus: Corpus, buckets: int) -> pa.Table:
 
 def _mark(rows: pa.Table, one: Round) -> pa.Table:
     """Mark all but the first of each value among the rows that are still there, in favour of the first."""
-    there = pc.equal(rows["step"], "")
+    there = pc.equal(rows["step"], "").to_numpy()
     if one.column != "id":
-        there = pc.and_(there, pc.not_equal(rows[one.column], pa.scalar(0, pa.uint64())))
+        there &= rows[one.column].to_numpy() != 0
     if one.rules_first:
-        there = pc.and_(there, rows["passes"])
-    others, rows = rows.filter(pc.invert(there)), rows.filter(there)
-    rows = rows.take(pc.sort_indices(rows, [(one.column, "ascending"), *one.order]))
-    values = rows[one.column].to_numpy()
-    first = np.ones(len(values), bool)
+        there &= rows["passes"].to_numpy()
+    order = pc.sort_indices(rows, [(one.column, "ascending"), *one.order]).to_numpy()
+    order = order[there[order]]
+    values = rows[one.column].take(pa.array(order)).to_numpy()
+    first = np.ones(len(order), bool)
     first[1:] = values[1:] != values[:-1]
-    best = pa.array(np.maximum.accumulate(np.where(first, np.arange(len(first)), 0)) if len(first) else np.zeros(0, np.int64))
-    stays = pa.array(first)
-    marked = {
-        "step": pc.if_else(stays, "", one.step),
-        "reason": pc.if_else(stays, "", one.reason),
-        "survivor_id": pc.if_else(stays, "", rows["id"].take(best)),
-        "survivor_key": rows["key"].take(best),
-    }
-    made = pa.table({name: marked[name] if name in marked else rows[name] for name in _CANDIDATES.names}).cast(_CANDIDATES)
-    return pa.concat_tables([others.select(_CANDIDATES.names).cast(_CANDIDATES), made])
+    best = np.arange(rows.num_rows)
+    best[order] = order[np.maximum.accumulate(np.where(first, np.arange(len(first)), 0))]
+    gone = pa.array(best != np.arange(rows.num_rows))
+    found = {"step": one.step, "reason": one.reason, "survivor_id": rows["id"].take(pa.array(best)), "survivor_key": rows["key"].take(best)}
+    marked = {name: pc.if_else(gone, value, rows[name]) for name, value in found.items()}
+    return pa.table({name: marked.get(name, rows[name]) for name in _CANDIDATES.names}).cast(_CANDIDATES)
+
+
+def _mark_last(rows: pa.Table, one: Round) -> pa.Table:
+    return _removed(_mark(rows, one))
 
 
 def _removed(rows: pa.Table) -> pa.Table:

@@ -12,6 +12,7 @@ documents in some candidate pair are read. Results depend on documents alone, no
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -27,6 +28,7 @@ from pipelines.kernels import jaccards, shingle_sets
 from pipelines.ledger import NEAR_DEDUP
 from pipelines.parts import read_batches
 from pipelines.score import whole_text
+from pipelines.shuffle import shuffle, spread, unpack
 
 PAIRS = "dedup/pairs.parquet"
 NEAR_DUPLICATE = "near_duplicate"
@@ -46,20 +48,16 @@ def remove_near(corpus: Corpus, rows: int) -> None:
     if _fits_one_task(rows, mean_bytes):
         ray.get(ray.remote(_remove_in_one_task).remote(corpus))
         return
-    count = partitions(rows, ROWS_EACH)
+    count, config = partitions(rows, ROWS_EACH), corpus.config.minhash
     parts = ray.data.from_items([{"part": part} for part in range(len(corpus.parts))], override_num_blocks=len(corpus.parts))
-    bands = parts.map_batches(partial(_bands, corpus=corpus, buckets=count), batch_size=1, batch_format="pyarrow")
-    by_bucket = bands.groupby("bucket", num_partitions=count)
-    wanted = by_bucket.map_groups(partial(_candidates, max_bucket=corpus.config.minhash.max_bucket), batch_format="pyarrow").materialize()
-    if _fits_one_task(wanted.count(), mean_bytes):
-        ray.get(ray.remote(_compare_in_one_task).remote(corpus, *wanted.to_arrow_refs()))
+    bands = spread(parts, partial(_bands, corpus=corpus, buckets=count), "bucket")
+    wanted = shuffle(bands, partial(_candidates, max_bucket=config.max_bucket), count, "part").materialize()
+    if _fits_one_task(sum(row["count"] for row in wanted.select_columns(["count"]).iter_rows()), mean_bytes):
+        ray.get(ray.remote(_compare_packed).remote(corpus, *wanted.to_arrow_refs()))
         return
-    by_part = wanted.groupby("part", num_partitions=min(count, len(corpus.parts)))
-    shingles = by_part.map_groups(partial(_shingles, corpus=corpus, buckets=count), batch_format="pyarrow")
-    by_head = shingles.groupby("bucket", num_partitions=count)
-    verified = by_head.map_groups(partial(_verify, config=corpus.config.minhash), batch_format="pyarrow")
-    removed = verified.groupby("all", num_partitions=1).map_groups(partial(_cluster, corpus=corpus), batch_format="pyarrow")
-    for _ in removed.iter_batches(batch_size=None):
+    shingles = shuffle(wanted, partial(_shingles, corpus=corpus, buckets=count), min(count, len(corpus.parts)), "bucket")
+    verified = shuffle(shingles, partial(_verify, config=config), count, "all")
+    for _ in shuffle(verified, partial(_cluster, corpus=corpus), 1, None).iter_batches(batch_size=None):
         pass
 
 
@@ -69,10 +67,15 @@ def _fits_one_task(documents: int, mean_bytes: float) -> bool:
 
 def _remove_in_one_task(corpus: Corpus) -> None:
     """Bands one after the other: a hash tells its band, so no bucket holds two of them, and sorting one needs less memory."""
-    rows = pa.concat_tables(_bands(pa.table({"part": [part]}), corpus, 1) for part in range(len(corpus.parts)))
     config = corpus.config.minhash
-    bands = (rows.take(pa.array(np.arange(band, rows.num_rows, config.bands))) for band in range(config.bands))
-    _compare_in_one_task(corpus, *(_candidates(band, config.max_bucket) for band in bands))
+    signed = [_signed(part, corpus) for part in range(len(corpus.parts))]
+    candidates = [_candidates(_one_band(signed, band), config.max_bucket) for band in range(config.bands)]
+    del signed
+    _compare_in_one_task(corpus, *candidates)
+
+
+def _compare_packed(corpus: Corpus, *packed: pa.Table) -> None:
+    _compare_in_one_task(corpus, *(unpack(table) for table in packed if table.num_rows))
 
 
 def _compare_in_one_task(corpus: Corpus, *candidates: pa.Table) -> None:
@@ -89,28 +92,45 @@ def _compare_in_one_task(corpus: Corpus, *candidates: pa.Table) -> None:
             pass
 
 
-def _bands(batch: pa.Table, corpus: Corpus, buckets: int) -> pa.Table:
-    """One row for each document of a part that is still kept and each band of its signature."""
-    part = batch["part"][0].as_py()
+@dataclass(frozen=True)
+class Signed:
+    """n documents of a part that are still kept: uint64[n, bands] hashes and second hashes, uint64[n] ranks, int64[n] keys."""
+
+    hashes: np.ndarray
+    seconds: np.ndarray
+    ranks: np.ndarray
+    keys: np.ndarray
+
+
+def _signed(part: int, corpus: Corpus) -> Signed:
     config = corpus.config.minhash
     signals = corpus.signals(part, ["id", "chars", "translation_chars", "minhash", "quality_score"])
     kept = corpus.verdicts(part, signals, (EXACT,)).kept & signals["minhash"].is_valid().to_numpy()
     signals = signals.filter(pa.array(kept))
-    n = signals.num_rows
-    values = signals["minhash"].combine_chunks().flatten().to_numpy().reshape(n, config.bands * config.rows)
-    hashes, seconds = band_hashes(values, config.bands, config.rows)
+    values = signals["minhash"].combine_chunks().flatten().to_numpy().reshape(signals.num_rows, config.bands * config.rows)
     ids = np.array([int(id[:6], 16) for id in signals["id"].to_pylist()], np.uint64)
     ranks = survivor_ranks(_quality(signals), _whole_chars(signals), ids)
-    flat = hashes.reshape(-1)
-    return pa.table(
+    return Signed(*band_hashes(values, config.bands, config.rows), ranks, corpus.keys(part, signals["row"].to_numpy()))
+
+
+def _bands(batch: pa.Table, corpus: Corpus, buckets: int) -> pa.Table:
+    """One row for each document of a part that is still kept and each band of its signature."""
+    signed, bands = _signed(batch["part"][0].as_py(), corpus), corpus.config.minhash.bands
+    rows = pa.table(
         {
-            "bucket": (flat % np.uint64(buckets)).astype(np.int32),
-            "hash": flat,
-            "second": seconds.reshape(-1),
-            "rank": np.repeat(ranks, config.bands),
-            "key": np.repeat(corpus.keys(part, signals["row"].to_numpy()), config.bands),
+            "hash": signed.hashes.reshape(-1),
+            "second": signed.seconds.reshape(-1),
+            "rank": np.repeat(signed.ranks, bands),
+            "key": np.repeat(signed.keys, bands),
         }
     )
+    return rows.append_column("bucket", pa.array((signed.hashes.reshape(-1) % np.uint64(buckets)).astype(np.int32)))
+
+
+def _one_band(signed: list[Signed], band: int) -> pa.Table:
+    """What `_bands` gives, of one band of all documents."""
+    columns = [{"hash": one.hashes[:, band], "second": one.seconds[:, band], "rank": one.ranks, "key": one.keys} for one in signed]
+    return pa.table({name: np.concatenate([one[name] for one in columns]) for name in columns[0]})
 
 
 def _quality(signals: pa.Table) -> np.ndarray:

@@ -40,6 +40,7 @@ from pipelines.dedup.keys import EXACT, NEAR, Corpus, part_and_row, partitions
 from pipelines.dedup.runs import Candidates, Runs, fingerprints, first_places, match_runs, merge, settle, tangled, word_sequences
 from pipelines.dedup.spans import SPANS
 from pipelines.parts import read_batches, read_if_there
+from pipelines.shuffle import shuffle, spread
 
 SPANS_FOLDER = "dedup/spans"
 """Where the spans lie by part, those of plain and of tangled runs; parts without any have no file."""
@@ -81,18 +82,12 @@ def remove_substrings(corpus: Corpus, rows: int) -> None:
 
     count, least = partitions(rows, ROWS_EACH), corpus.config.substrings.min_words
     parts = ray.data.from_items([{"part": part} for part in range(len(corpus.parts))], override_num_blocks=len(corpus.parts))
-    places = parts.map_batches(partial(_fingerprints, corpus=corpus, buckets=count), batch_size=1, batch_format="pyarrow")
-    by_value = places.groupby("bucket", num_partitions=count)
-    wanted = by_value.map_groups(partial(_candidates, buckets=count, min_words=least), batch_format="pyarrow")
-    by_part = wanted.groupby("part", num_partitions=min(count, len(corpus.parts)))
-    sequences = by_part.map_groups(partial(_sequences, corpus=corpus), batch_format="pyarrow")
-    by_document = sequences.groupby("bucket", num_partitions=count)
-    runs = by_document.map_groups(partial(_match, buckets=count, min_words=least), batch_format="pyarrow")
-    by_owner = runs.groupby("bucket", num_partitions=count)
-    sorted_out = by_owner.map_groups(_part_tangled, batch_format="pyarrow").groupby(
-        "part", num_partitions=min(count, len(corpus.parts) + 1)
-    )
-    for _ in sorted_out.map_groups(partial(_finish, corpus=corpus), batch_format="pyarrow").iter_batches(batch_size=None):
+    places = spread(parts, partial(_fingerprints, corpus=corpus, buckets=count), "bucket")
+    wanted = shuffle(places, partial(_candidates, buckets=count, min_words=least), count, "part")
+    sequences = shuffle(wanted, partial(_sequences, corpus=corpus), min(count, len(corpus.parts)), "bucket")
+    runs = shuffle(sequences, partial(_match, buckets=count, min_words=least), count, "bucket")
+    sorted_out = shuffle(runs, _part_tangled, count, "part")
+    for _ in shuffle(sorted_out, partial(_finish, corpus=corpus), min(count, len(corpus.parts) + 1), None).iter_batches(batch_size=None):
         pass
 
 

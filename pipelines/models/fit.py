@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from pipelines.models.config import SurveyConfig
 from pipelines.models.distribution import UnigramDistribution
 from pipelines.models.lexicon import Lexicon
 from pipelines.models.ngram import ByteNgram
-from pipelines.models.samples import FOLDS, folds, read_sample
+from pipelines.models.samples import FOLDS, read_sample, stream_sample
 from pipelines.models.signals import ADEQUACY, DIVERGENCE, PERPLEXITY, QUALITY, model_file
 
 CHECK_LINES = 20_000
@@ -72,27 +73,37 @@ class FitModel:
             self.out.write_bytes(model_file(model, name, half), data)
         return {"model": model, "for": name, "half": half, "fitted": data is not None} | receipt
 
-    def _sample(self, group: str, half: int | None = None) -> tuple[pa.Table, pa.Table]:
-        """The half of a group's sample to read, and the other one; all of it and nothing without `half`."""
-        rows = read_sample(self.out, f"{self.samples}/{group}", self.parts[group])
-        mine = np.ones(rows.num_rows, bool) if half is None else folds(rows["id"].to_pylist()) == half
-        return rows.filter(pa.array(mine)).combine_chunks(), rows.filter(pa.array(~mine)).combine_chunks()
+    def _stream(self, group: str, half: int | None = None) -> Iterator[pa.Array]:
+        """The texts of a group's sample, or of a half of it, some at a time: for models that only count."""
+        for rows in stream_sample(self.out, f"{self.samples}/{group}", self.parts[group], half):
+            yield _texts(rows)
+
+    def _halves(self, group: str, half: int) -> tuple[pa.Table, pa.Table]:
+        """The half of a group's sample to read, and the other one."""
+        mine, other = (read_sample(self.out, f"{self.samples}/{group}", self.parts[group], one) for one in (half, 1 - half))
+        return mine, other
 
     def _ngram(self, lang: str, half: int) -> tuple[bytes | None, dict[str, Any]]:
-        mine, other = (_texts(rows) for rows in self._sample(f"{samples.PERPLEXITY}-{lang}", half))
-        model = ByteNgram(self.config.perplexity.order).fit(mine)
-        size = _bytes(other)
-        receipt = {"documents": len(mine), "bytes": model.train_bytes, "unread_bytes": size}
-        return model.dump(), receipt | {"bits_per_byte": float(model.bits(other).sum()) / size if size else None}
+        group = f"{samples.PERPLEXITY}-{lang}"
+        read = (text for texts in self._stream(group, half) for text in texts.to_pylist())
+        model = ByteNgram(self.config.perplexity.order).fit(read)
+        unread = [(_bytes(texts), model.bits(texts).tolist()) for texts in self._stream(group, 1 - half)]
+        size = sum(size for size, _ in unread)
+        bits = math.fsum(each for _, some in unread for each in some)  # exact, so the same however parts were cut
+        receipt = {"documents": model.train_texts, "bytes": model.train_bytes, "unread_bytes": size}
+        return model.dump(), receipt | {"bits_per_byte": bits / size if size else None}
 
     def _distribution(self, lang: str, _: int | None) -> tuple[bytes | None, dict[str, Any]]:
-        texts = _texts(self._sample(f"{samples.DISTRIBUTION}-{lang}")[0])
-        model = UnigramDistribution(self.config.distribution.prior_words).fit(texts)
-        return model.dump(), {"documents": len(texts), "bytes": _bytes(texts), "words": int(model.counts.sum())}
+        model = UnigramDistribution(self.config.distribution.prior_words)
+        documents, size = 0, 0
+        for texts in self._stream(f"{samples.DISTRIBUTION}-{lang}"):
+            model.fit(texts)
+            documents, size = documents + len(texts), size + _bytes(texts)
+        return model.dump(), {"documents": documents, "bytes": size, "words": int(model.counts.sum())}
 
     def _classifier(self, lang: str, half: int) -> tuple[bytes | None, dict[str, Any]]:
         (good, unread_good), (bad, unread_bad) = (
-            [_texts(rows) for rows in self._sample(f"{side}-{lang}", half)] for side in (samples.POSITIVE, samples.NEGATIVE)
+            [_texts(rows) for rows in self._halves(f"{side}-{lang}", half)] for side in (samples.POSITIVE, samples.NEGATIVE)
         )
         receipt: dict[str, Any] = {"documents": 2 * min(len(good), len(bad)), "bytes": _bytes(good) + _bytes(bad)}
         model = QualityClassifier.fit(good, bad, self.config.classifier)
@@ -103,7 +114,7 @@ class FitModel:
         return model.dump(), receipt | {"accuracy": _number(accuracy(*scores)), "auc": _number(auc(*scores))}
 
     def _lexicon(self, pair: str, half: int) -> tuple[bytes | None, dict[str, Any]]:
-        mine, other = self._sample(f"{samples.ADEQUACY}-{pair}", half)
+        mine, other = self._halves(f"{samples.ADEQUACY}-{pair}", half)
         settings = self.config.adequacy
         model = Lexicon.fit(_texts(mine), _texts(mine, "translation"), settings.vocabulary, settings.iterations)
         receipt = {"documents": mine.num_rows, "bytes": _bytes(_texts(mine)) + _bytes(_texts(mine, "translation"))}

@@ -30,6 +30,7 @@ import pyarrow.compute as pc
 from cluster.storage import Folder
 from pipelines.kernels.text import HASH_PRIME, HASH_START, TABLE_SIZE, buffers, count_characters
 from pipelines.models.words import DIGIT, finish, fold_table, point_at
+from pipelines.shuffle import shuffle, spread
 
 MAX_SHARE = 0.8
 FOLDER = "lines"
@@ -198,10 +199,10 @@ def write_boilerplate(folder: Folder, under: str, parts: Sequence[str], limits: 
     count = min(4096, -(-rows // ROWS_EACH))
     named = ray.data.from_items([{"part": part} for part in parts], override_num_blocks=len(parts))
     read = partial(_read_occurrences, folder=folder, under=under, buckets=count)
-    found = named.map_batches(read, batch_size=1, batch_format="pyarrow").groupby("bucket", num_partitions=count)
-    lines = found.map_groups(partial(repeated, limits=limits), batch_format="pyarrow")
-    by_source = lines.groupby("source", num_partitions=min(count, len(limits)))
-    written = by_source.map_groups(partial(_write_lines, folder=folder), batch_format="pyarrow")
+    numbers = {source: number for number, source in enumerate(limits)}
+    occurring = spread(named, read, "bucket")
+    lines = shuffle(occurring, partial(_repeated, limits=limits, numbers=numbers), count, "number")
+    written = shuffle(lines, partial(_write_lines, folder=folder), min(count, len(limits)), None)
     return {row["source"]: row["lines"] for row in written.iter_rows()}
 
 
@@ -215,6 +216,12 @@ def _read_occurrences(batch: pa.Table, folder: Folder, under: str, buckets: int)
     rows = folder.read_table(f"{under}/{batch['part'][0].as_py()}.parquet")
     bucket = (rows["line"].to_numpy() >> np.uint64(32)) % np.uint64(buckets)
     return rows.append_column("bucket", pa.array(bucket.astype(np.int32)))
+
+
+def _repeated(rows: pa.Table, limits: Mapping[str, int], numbers: Mapping[str, int]) -> pa.Table:
+    """`repeated` with the number of each source."""
+    found = repeated(rows, limits)
+    return found.append_column("number", pa.array([numbers[source] for source in found["source"].to_pylist()], pa.int32()))
 
 
 def _write_lines(rows: pa.Table, folder: Folder) -> pa.Table:

@@ -22,8 +22,8 @@ import pyarrow as pa
 
 from pipelines.kernels.text import buffers
 
-CHUNK_BYTES = 1 << 23
-"""Text counted at a time: 8 bytes of memory for each of its bytes."""
+CHUNK_BYTES = 1 << 20
+"""Least text counted at a time (some 30 bytes of memory for each of its bytes); as much as there are different grams, if more."""
 UNIFORM_BITS = 8.0
 
 Keys = npt.NDArray[np.uint64]
@@ -44,7 +44,7 @@ class ByteNgram:
         if not 1 <= order <= 8:
             raise ValueError(f"order must be 1 to 8, not {order}")
         self.order = order
-        self.train_bytes = 0
+        self.train_texts = self.train_bytes = 0
         self._keys: Keys = np.zeros(0, np.uint64)
         self._counts: Counts = np.zeros(0, np.int64)
         self._tables: tuple[np.ndarray, np.ndarray, np.ndarray, float] | None = None
@@ -52,15 +52,27 @@ class ByteNgram:
     def fit(self, texts: Texts) -> ByteNgram:
         """Count a corpus; memory grows with its different grams, not with its bytes. A second fit starts anew."""
         self._keys, self._counts = np.zeros(0, np.uint64), np.zeros(0, np.int64)
-        for chunk in _chunks(texts):
-            offsets, data = buffers(chunk)
-            keys = np.empty(int(offsets[-1] - offsets[0]), np.uint64)
-            _grams(offsets, data, self.order, keys)
-            found, counts = np.unique(keys, return_counts=True)
-            self._keys, self._counts = _merge(self._keys, self._counts, found, counts)
+        self.train_texts = 0
+        waiting: list[str] = []
+        size = 0
+        for text in _strings(texts):
+            waiting.append(text)
+            size += len(text)
+            if size >= max(CHUNK_BYTES, len(self._keys)):
+                self._count(waiting)
+                waiting, size = [], 0
+        self._count(waiting)
         self.train_bytes = int(self._counts.sum())
         self._tables = None
         return self
+
+    def _count(self, texts: list[str]) -> None:
+        offsets, data = buffers(_array(texts))
+        keys = np.empty(int(offsets[-1] - offsets[0]), np.uint64)
+        _grams(offsets, data, self.order, keys)
+        found, counts = np.unique(keys, return_counts=True)
+        self._keys, self._counts = _merge(self._keys, self._counts, found, counts)
+        self.train_texts += len(texts)
 
     def bits(self, texts: Sequence[str] | pa.Array) -> npt.NDArray[np.float64]:
         """Bits of each text (its code length under the model), float64[n]."""
@@ -94,21 +106,12 @@ class ByteNgram:
         return model
 
 
+def _strings(texts: Any) -> Iterable[str]:
+    return texts.to_pylist() if isinstance(texts, pa.Array) else texts
+
+
 def _array(texts: Sequence[str] | pa.Array) -> pa.Array:
     return texts if isinstance(texts, pa.Array) else pa.array(list(texts), pa.large_string())
-
-
-def _chunks(texts: Any) -> Iterable[pa.Array]:
-    """The texts in arrays of about `CHUNK_BYTES`; one longer than that is a chunk of its own."""
-    waiting: list[str] = []
-    size = 0
-    for text in texts.to_pylist() if isinstance(texts, pa.Array) else texts:
-        waiting.append(text)
-        size += len(text)
-        if size >= CHUNK_BYTES:
-            yield _array(waiting)
-            waiting, size = [], 0
-    yield _array(waiting)
 
 
 def _merge(keys: Keys, counts: Counts, more_keys: Keys, more_counts: Counts) -> tuple[Keys, Counts]:

@@ -13,8 +13,7 @@ sources a model was fitted on compare with all others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +21,7 @@ import pyarrow.compute as pc
 
 from cluster.storage import Folder
 from pipelines.models.config import SurveyConfig
+from pipelines.parts import read_batches
 
 PERPLEXITY, DISTRIBUTION, POSITIVE, NEGATIVE, ADEQUACY = "perplexity", "distribution", "positive", "negative", "adequacy"
 FOLDS = (0, 1)
@@ -130,10 +130,18 @@ def sample(batch: pa.Table, config: SurveyConfig, bound_by_group: Mapping[str, i
     return {name: batch.select(SAMPLE.names).filter(pa.array(where)).cast(SAMPLE) for name, where in chosen.items() if where.any()}
 
 
-def read_sample(folder: Folder, under: str, parts: Sequence[str]) -> pa.Table:
-    """A group's sample from those parts, by id, without copies; bounded by the group's budget."""
-    rows = pa.concat_tables([SAMPLE.empty_table(), *(folder.read_table(f"{under}/{part}.parquet") for part in parts)])
-    rows = rows.take(pc.sort_indices(rows, [("id", "ascending")]))
-    ids: Any = rows["id"].to_numpy()
-    first = np.concatenate([[True], ids[1:] != ids[:-1]]) if len(ids) else np.zeros(0, bool)
-    return rows.filter(pa.array(first)).combine_chunks()
+def stream_sample(folder: Folder, under: str, parts: Sequence[str], half: int | None = None) -> Iterator[pa.Table]:
+    """A group's sample from those parts, or a half of it, a row group at a time in the parts' order, without copies."""
+    seen: set[str] = set()
+    for part in parts:
+        for rows in read_batches(folder, f"{under}/{part}.parquet"):
+            ids = rows["id"].to_pylist()
+            new = [id not in seen and not seen.add(id) for id in ids]
+            mine = new if half is None else np.array(new, bool) & (folds(ids) == half)
+            yield rows.filter(pa.array(mine)).combine_chunks()
+
+
+def read_sample(folder: Folder, under: str, parts: Sequence[str], half: int | None = None) -> pa.Table:
+    """All of that by id: bounded by the group's budget."""
+    rows = pa.concat_tables([SAMPLE.empty_table(), *stream_sample(folder, under, parts, half)])
+    return rows.sort_by([("id", "ascending")]).combine_chunks()
