@@ -270,8 +270,7 @@ def make_artifact(
     inputs = {name: finished[name] for name in stage.inputs}
     _check_disk(stage, inputs, storage)
     scratch = _scratch_folder(stage.name, item.hash)
-    asked = recipe.resources.get(stage.name) or recipe.resources.get(stage.like or "")
-    resources = asked.to_ask() if asked else Resources()
+    resources = resources_of(stage, recipe)
     out = artifact_folder(storage, stage.name, item.hash)
     with reporter.stage(stage.name) as progress:
         context = StageContext(stage.name, item.config, inputs, out, progress, scratch, logs, resources, recipe.watch)
@@ -289,6 +288,12 @@ def make_artifact(
     )
     shutil.rmtree(scratch, ignore_errors=True)
     return artifact
+
+
+def resources_of(stage: Stage, recipe: Recipe) -> Resources:
+    """What a stage asks of Ray: its own entry of the recipe, or that of the stage it is like."""
+    asked = recipe.resources.get(stage.name) or recipe.resources.get(stage.like or "")
+    return asked.to_ask() if asked else Resources()
 
 
 def _run_stage(stage: Stage, context: StageContext) -> dict[str, Any]:

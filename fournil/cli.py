@@ -238,7 +238,7 @@ def why(
 def plan(
     recipe: RecipeArgument,
     gpu: Annotated[str | None, typer.Option(help="plan for this GPU: a100, h100, h200, b200, mi300x, ...")] = None,
-    gpus: Annotated[int | None, typer.Option(min=1, help="how many; the recipe's pretraining workers by default")] = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="how many for each training stage; its workers in the recipe by default")] = None,
     mfu: Annotated[float | None, typer.Option(min=0.001, max=1.0, help="share of the GPUs' peak that the run uses; 0.4 by default")] = None,
     pue: Annotated[float | None, typer.Option(min=1.0, help="power of the centre per power of its machines; 1.2 by default")] = None,
     grams_per_kwh: Annotated[float | None, typer.Option(min=0.0, help="CO2-equivalent of the electricity; 57 by default")] = None,
@@ -246,18 +246,18 @@ def plan(
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print what a recipe costs before baking it: parameters, tokens, FLOPs, memory, which stages are ready, and with --gpu
-    time, GPU-hours, energy and CO2.
+    """Print what a recipe's training costs before baking it: parameters, tokens, FLOPs and memory of each training stage, which
+    stages are ready, and with --gpu time, GPU-hours, energy and CO2.
 
     Example: `fournil plan recipes/croissant-1b.yaml --gpu h100 --gpus 240`
     """
-    from fournil.plan import describe_plan, site_of
+    from fournil.plan import describe_plan, sites_of
     from fournil.recipe import load_recipe
     from fournil.runs import open_storage
 
     checked = load_recipe(recipe, set_ or ())
-    site = site_of(checked, gpu, gpus, mfu=mfu, pue=pue, grams_per_kwh=grams_per_kwh)
-    _print(describe_plan(checked, open_storage(storage), site, numbers=as_json), as_json)
+    sites = sites_of(checked, gpu, gpus, mfu=mfu, pue=pue, grams_per_kwh=grams_per_kwh)
+    _print(describe_plan(checked, open_storage(storage), sites, numbers=as_json), as_json)
 
 
 @app.command()
@@ -408,13 +408,13 @@ def _print(values: dict[str, Any], as_json: bool) -> None:
         if isinstance(value, dict):
             _say(f"{key}:")
             for inner, text in value.items():
-                _say(f"  {inner:<24} {text}")
+                _say(f"  {inner:<28} {text}")
         elif isinstance(value, list):
             _say(f"{key}:")
             for text in value:
                 _say(f"  {text}")
         elif value is not None:
-            _say(f"{key:<26} {value}")
+            _say(f"{key:<30} {value}")
 
 
 def _print_rows(rows: list[dict[str, Any]], as_json: bool, empty: str) -> None:

@@ -16,7 +16,7 @@ from cluster.progress import Reporter
 from cluster.stage import Resources
 from cluster.storage import Folder
 from fournil.bake import plan_bake
-from fournil.plan import planned_tokens
+from fournil.plan_amounts import planned_tokens
 from fournil.recipe import Recipe
 from fournil.runs import Run
 from training.flops import parameter_count
@@ -39,7 +39,7 @@ def scale_recipe(recipe: Recipe, storage: Folder, *, address: str, at_once: int 
     ready: dict[str, Artifact] = {item.stage.name: item.artifact for item in planned if item.artifact is not None}
     if missing := [name for name in ("tokenizer", "tokens") if name not in ready]:
         raise RequestError(f"the recipe has no {' and no '.join(missing)} yet; run `fournil bake RECIPE --until tokens` first")
-    tokens, _ = planned_tokens(recipe, planned, storage)
+    tokens, _ = planned_tokens(recipe, ready)
     assert tokens is not None
     trials = make_trials(recipe.scale, recipe.model, recipe.pretrain, ready["tokens"], ready["tokenizer"])
     asked = recipe.resources.get("scale")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Literal
 
-from training.config import ModelConfig
+from training.config import LoraConfig, ModelConfig
 
 PEAK_SIZES = {"cpu": 1024, "cuda": 8192}
 """Side of the square matrices whose product is timed: fits a CPU's caches, fills a GPU."""
@@ -27,15 +27,19 @@ def matmul_parameters(config: ModelConfig, vocab_size: int) -> int:
     return block_matrices(config) + vocab_size * config.hidden_size
 
 
-def flops_per_token(config: ModelConfig, vocab_size: int, seq_len: int, causal: bool = False) -> float:
+def flops_per_token(config: ModelConfig, vocab_size: int, seq_len: int, causal: bool = False, *, lora: LoraConfig | None = None) -> float:
     """FLOPs of one token's forward and backward pass, PaLM appendix B (Chowdhery et al. 2022, arXiv 2204.02311).
 
     6 for each parameter in a matrix product (2 forward, 4 backward) plus 12 x layers x hidden x `seq_len` for the two
     products of attention. PaLM counts all `seq_len` positions; `causal=True` counts those a token may look at,
-    (seq_len + 1) / 2 on average. Recomputation never counts.
+    (seq_len + 1) / 2 on average. Recomputation never counts. With `lora` a frozen parameter has 4 (no gradient of its own) and
+    an adapter's 6.
     """
     positions = (seq_len + 1) / 2 if causal else seq_len
-    return 6.0 * matmul_parameters(config, vocab_size) + 12.0 * config.num_hidden_layers * config.hidden_size * positions
+    attention = 12.0 * config.num_hidden_layers * config.hidden_size * positions
+    if lora is None:
+        return 6.0 * matmul_parameters(config, vocab_size) + attention
+    return 4.0 * matmul_parameters(config, vocab_size) + 6.0 * adapter_parameters(config, lora) + attention
 
 
 def matmul_peak(dtype: Literal["bf16", "fp32"], device: str = "cpu") -> float:
@@ -62,6 +66,23 @@ def matmul_peak(dtype: Literal["bf16", "fp32"], device: str = "cpu") -> float:
 
 def block_matrices(config: ModelConfig) -> int:
     """Parameters of the blocks' matrices, all that Muon may update."""
-    width = config.hidden_size
-    kv_width = width // config.num_attention_heads * config.num_key_value_heads
-    return config.num_hidden_layers * (2 * width * width + 2 * width * kv_width + 3 * width * config.intermediate_size)
+    return config.num_hidden_layers * sum(read * written for read, written in projections(config).values())
+
+
+def adapter_parameters(config: ModelConfig, lora: LoraConfig) -> int:
+    """All that LoRA trains: rank x (in + out) for each target of each block."""
+    return config.num_hidden_layers * lora.rank * sum(sum(projections(config)[name]) for name in set(lora.targets))
+
+
+def projections(config: ModelConfig) -> dict[str, tuple[int, int]]:
+    """Widths that each matrix of a block reads and writes."""
+    width, ffn, kv_width = config.hidden_size, config.intermediate_size, config.head_dim * config.num_key_value_heads
+    return {
+        "q_proj": (width, width),
+        "k_proj": (width, kv_width),
+        "v_proj": (width, kv_width),
+        "o_proj": (width, width),
+        "gate_proj": (width, ffn),
+        "up_proj": (width, ffn),
+        "down_proj": (ffn, width),
+    }

@@ -1,17 +1,16 @@
 """What a training run costs, worked out before it starts: parameters, tokens, FLOPs, memory of one worker, and on named GPUs
-time, energy and CO2. What cannot fit is told from what would."""
+time, energy and CO2."""
 
 from __future__ import annotations
 
-import bisect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from cluster.errors import RequestError
-from training.config import LOSS_CHUNK_ELEMENTS, PRODUCTS_MAX_LENGTH, RESHARD_BYTES, LoopConfig, ModelConfig
-from training.flops import block_matrices, flops_per_token, parameter_count
-from training.hardware import GPUS, Gpu
+from training.config import LoopConfig, LoraConfig, ModelConfig
+from training.flops import adapter_parameters, flops_per_token, parameter_count
+from training.hardware import Gpu
+from training.plan_memory import WorkerMemory, adapters_of, rows_each, worker_memory
 
 CHINCHILLA_TOKENS_PER_PARAMETER = 20.0
 """Compute-optimal by Hoffmann et al. 2022 (arXiv 2203.15556); small models that will be used much are trained longer."""
@@ -26,25 +25,8 @@ PUE, GRAMS_PER_KWH = 1.2, 57.0
 """Power of a centre per power of its machines, and CO2-equivalent of its electricity: the figures of Luccioni et al. 2022 (arXiv
 2211.02001) for Jean Zay in France. RTE's for French production in 2024 is 21.7 g."""
 
-CHECKPOINTING = ("none", "selective", "full")
-
-
-@dataclass(frozen=True)
-class WorkerMemory:
-    """Bytes on one worker under FSDP2, at the height of a step. Weights, gradients and the optimizer's moments are fp32 shards."""
-
-    weights: int
-    gradients: int
-    optimizer: int
-    gathered: int
-    """Whole copies in the compute format: tables and two blocks at a time (all of a small model), and the gradients of the tables
-    and one block."""
-    activations: int
-    """What the backward pass keeps of one micro-batch (eager), and one chunk of logits."""
-
-    @property
-    def total(self) -> int:
-        return self.weights + self.gradients + self.optimizer + self.gathered + self.activations
+CHECKPOINT_COPY = "of fp32 weights and moments, while they are written (async_checkpoints)"
+SCALES = ((1e21, "Z"), (1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 @dataclass(frozen=True)
@@ -52,18 +34,24 @@ class TrainingPlan:
     """A run in numbers. FLOPs are those of the whole run, forward and backward."""
 
     parameters: int
+    """The model's; adapters come on top."""
+    trained: int
     tokens: int
+    """Positions in the rows that are trained on, padding among them; 0 where it is not known yet."""
     steps: int
     workers: int
     flops_6nd: float
     """6 x all parameters x tokens, the usual approximation."""
     flops_palm: float
-    """Matrix products and full attention, PaLM appendix B: the count behind the log's share of peak."""
+    """Matrix products and full attention, PaLM appendix B: of all weights the count behind the log's share of peak."""
     flops_causal: float
     """The same with the half of attention that a causal mask leaves."""
     memory: WorkerMemory
     optimizer: str
     checkpointing: str
+    lora: LoraConfig | None
+    only_read: int
+    """Tokens that a forward pass reads before training."""
     busy: float
     """Share of the workers' rows that are not empty: below 1 where the rows of a batch do not divide by the workers."""
 
@@ -87,8 +75,7 @@ class Site:
     grams_per_kwh: float = GRAMS_PER_KWH
 
 
-@dataclass(frozen=True)
-class RunCost:
+class RunCost(NamedTuple):
     """Energy counts the GPUs at their full board power and the centre's overhead, not the hosts."""
 
     seconds: float
@@ -105,13 +92,10 @@ def run_cost(plan: TrainingPlan, site: Site) -> RunCost:
     return RunCost(seconds, hours, kwh, kwh * site.grams_per_kwh / 1_000)
 
 
-class PlanRow(NamedTuple):
-    """One line of the printed plan: a figure in `unit`, and what to hold it against."""
-
-    name: str
-    value: float
-    unit: str
-    note: str
+def total_cost(costs: Iterable[RunCost]) -> RunCost:
+    """Runs one after the other."""
+    seconds, gpu_hours, kwh, co2_kg = (sum(values) for values in zip(*costs, strict=True))
+    return RunCost(seconds, gpu_hours, kwh, co2_kg)
 
 
 def plan_training(
@@ -120,71 +104,45 @@ def plan_training(
     loop: LoopConfig,
     tokens: int,
     *,
+    only_read: int = 0,
     workers: int = 1,
     precision: Literal["bf16", "fp32"] = "bf16",
     device: Literal["cpu", "cuda"] = "cpu",
 ) -> TrainingPlan:
-    """The plan of training `tokens` tokens (`loop.tokens`, or what the mix will give) on `workers` workers."""
-    parameters = parameter_count(model, vocab_size)
+    """The plan of training `tokens` tokens (`loop.tokens`, or what the mix will give) on `workers` workers, which read
+    `only_read` others in a forward pass before it (DPO's pass of its starting model)."""
+    parameters, lora = parameter_count(model, vocab_size), adapters_of(loop)
     rows = loop.batch_tokens // loop.seq_len
+
+    def flops(causal: bool) -> float:
+        forward = flops_per_token(model, vocab_size, loop.seq_len, causal) / 3
+        return tokens * flops_per_token(model, vocab_size, loop.seq_len, causal, lora=lora) + only_read * forward
+
     return TrainingPlan(
         parameters=parameters,
+        trained=adapter_parameters(model, lora) if lora else parameters,
         tokens=tokens,
         steps=-(-tokens // loop.batch_tokens),
         workers=workers,
         flops_6nd=6.0 * parameters * tokens,
-        flops_palm=tokens * flops_per_token(model, vocab_size, loop.seq_len),
-        flops_causal=tokens * flops_per_token(model, vocab_size, loop.seq_len, causal=True),
+        flops_palm=flops(causal=False),
+        flops_causal=flops(causal=True),
         memory=worker_memory(model, vocab_size, loop, workers=workers, precision=precision, device=device),
         optimizer=loop.optim.optimizer,
         checkpointing=loop.activation_checkpointing,
-        busy=rows / (workers * _rows_each(loop, workers)),
+        lora=lora,
+        only_read=only_read,
+        busy=rows / (workers * rows_each(loop, workers)),
     )
 
 
-def check_fit(model: ModelConfig, vocab_size: int, loop: LoopConfig, gpu: Gpu, count: int, section: str = "pretrain") -> None:
-    """A `RequestError` when a worker's memory is more than the GPU has; it names what would fit."""
+class PlanRow(NamedTuple):
+    """One line of the printed plan: a figure in `unit` (None: it is not known yet), and what to hold it against."""
 
-    def fits(loop: LoopConfig, count: int, gpu: Gpu = gpu) -> bool:
-        return worker_memory(model, vocab_size, loop, workers=count, precision="bf16", device="cuda").total <= gpu.memory
-
-    if fits(loop, count):
-        return
-    need = worker_memory(model, vocab_size, loop, workers=count, precision="bf16", device="cuda").total
-
-    def fewest(loop: LoopConfig) -> int | None:
-        counts = range(count, max(count, loop.batch_tokens // loop.seq_len) + 1)
-        place = bisect.bisect_left(counts, True, key=lambda workers: fits(loop, workers))
-        return counts[place] if place < len(counts) else None
-
-    def remedies() -> Iterator[str]:
-        if more := fewest(loop):
-            yield f"{more} GPUs"
-        micro = range(loop.seq_len, loop.micro_batch_tokens, loop.seq_len)
-        if place := bisect.bisect_left(micro, True, key=lambda tokens: not fits(_changed(loop, micro_batch_tokens=tokens), count)):
-            yield f"{section}.micro_batch_tokens={micro[place - 1]}"
-        for level in CHECKPOINTING[CHECKPOINTING.index(loop.activation_checkpointing) + 1 :]:
-            if fits(_changed(loop, activation_checkpointing=level), count):
-                yield f"{section}.activation_checkpointing={level}"
-                return
-
-    found = list(remedies())
-    if not found:
-        least = _changed(loop, activation_checkpointing="full", micro_batch_tokens=loop.seq_len)
-        settings = f"{section}.activation_checkpointing=full with {section}.micro_batch_tokens={loop.seq_len}"
-        if more := fewest(least):
-            found = [f"{settings} on {more} GPUs"]
-        else:
-            larger = [other.name for other in GPUS.values() if other.memory > gpu.memory and fits(least, count, other)]
-            found = [f"{settings} on {count} {' or '.join(larger)}"] if larger else ["a smaller model"]
-    raise RequestError(
-        f"the run does not fit: each of {count} {gpu.name} needs about {need / 1e9:,.0f} GB and has {gpu.memory / 1e9:,.0f}; "
-        f"it would with {', or with '.join(found)}"
-    )
-
-
-def _changed(loop: LoopConfig, **changes: object) -> LoopConfig:
-    return loop.model_copy(update=changes)
+    name: str
+    value: float | None
+    unit: str
+    note: str
 
 
 def plan_rows(plan: TrainingPlan, site: Site | None = None) -> list[PlanRow]:
@@ -205,75 +163,68 @@ def plan_rows(plan: TrainingPlan, site: Site | None = None) -> list[PlanRow]:
         PlanRow("optimizer", memory.optimizer, "B", f"{moments}, fp32 shard"),
         PlanRow("gathered", memory.gathered, "B", "whole copies in the compute format while in use"),
         PlanRow("activations", memory.activations, "B", f"one micro-batch{kept}, eager; torch.compile needs less"),
+        *([] if memory.on_gpu or not memory.checkpoint else [PlanRow("checkpoint copy", memory.checkpoint, "B", CHECKPOINT_COPY)]),
         PlanRow("memory of a worker", memory.total, "B", "libraries and data come on top"),
+        *_host_rows(memory),
         *(_cost_rows(plan, site) if site else ()),
     ]
 
 
+def later_rows(plan: TrainingPlan, site: Site | None = None) -> list[PlanRow]:
+    """Of a stage after pretraining: what differs from there."""
+    memory, rows = plan.memory, []
+    if plan.lora:
+        note = f"LoRA of rank {plan.lora.rank}; the model's {plan.parameters:,} are frozen"
+        rows.append(PlanRow("trained parameters", plan.trained, "", note))
+    if plan.tokens:
+        said = (("frozen weights have no gradients", plan.lora), ("the starting model reads all once first", plan.only_read))
+        notes = [text for text, there in said if there]
+        rows.append(PlanRow("training, exact", plan.flops_palm, "FLOP", "; ".join(notes)))
+    parts = ["weights", "gradients", "optimizer", "gathered", "activations", *([] if memory.on_gpu else ["checkpoint"])]
+    named = ", ".join(f"{part} {scaled(getattr(memory, part))}B" for part in parts)
+    rows += [PlanRow("memory of a worker", memory.total, "B", named), *_host_rows(memory)]
+    if site and plan.tokens:
+        idle = {"time": _idle(plan)}
+        rows += [row._replace(note=idle.get(row.name, "")) for row in _cost_rows(plan, site) if row.name != "MFU"]
+    return rows
+
+
+def scaled(value: float) -> str:
+    """A number with three digits or more and the letter of its unit's multiple: `6.52 M`."""
+    scale, letter = next(((scale, letter) for scale, letter in SCALES if value >= scale), (1.0, ""))
+    return f"{value / scale:.2f} {letter}"
+
+
+def _host_rows(memory: WorkerMemory) -> Iterator[PlanRow]:
+    """What a GPU's worker needs beside the GPU."""
+    if memory.on_gpu and memory.checkpoint:
+        yield PlanRow("host memory for a checkpoint", memory.checkpoint, "B", f"a copy {CHECKPOINT_COPY}, for each GPU")
+
+
 def _cost_rows(plan: TrainingPlan, site: Site) -> list[PlanRow]:
-    cost, gpu = run_cost(plan, site), site.gpu
-    idle = "" if plan.busy == 1 else f", {1 - plan.busy:.1%} of it idle: {plan.workers} GPUs do not divide the batch's rows"
+    gpu, idle = site.gpu, _idle(plan)
+    notes = (
+        f"exact FLOP / (GPUs x peak x MFU){f', {idle}' if idle else ''}",
+        "",
+        f"GPUs at {gpu.watts:,.0f} W, PUE {site.pue:g} (--pue); hosts come on top",
+        f"{site.grams_per_kwh:g} g CO2e/kWh (--grams-per-kwh)",
+    )
     return [
         PlanRow("GPU", site.count, gpu.name, f"{gpu.flops / 1e12:,.4g} TFLOP/s dense bf16, {gpu.memory / 1e9:,.0f} GB ({gpu.source})"),
         PlanRow("MFU", site.mfu, "", "assumed (--mfu), of the exact count above"),
-        PlanRow("time", cost.seconds, "s", f"exact FLOP / (GPUs x peak x MFU){idle}"),
-        PlanRow("GPU-hours", cost.gpu_hours, "h", ""),
-        PlanRow("energy", cost.kwh, "kWh", f"GPUs at {gpu.watts:,.0f} W, PUE {site.pue:g} (--pue); hosts come on top"),
-        PlanRow("CO2", cost.co2_kg, "kg", f"{site.grams_per_kwh:g} g CO2e/kWh (--grams-per-kwh)"),
+        *(row._replace(note=note) for row, note in zip(cost_rows(run_cost(plan, site)), notes, strict=True)),
     ]
 
 
-def worker_memory(
-    model: ModelConfig,
-    vocab_size: int,
-    loop: LoopConfig,
-    *,
-    workers: int,
-    precision: Literal["bf16", "fp32"],
-    device: Literal["cpu", "cuda"],
-) -> WorkerMemory:
-    """Memory of one of `workers` equal workers."""
-    parameters = parameter_count(model, vocab_size)
-    outside = parameter_count(model.model_copy(update={"num_hidden_layers": 0}), vocab_size)
-    block = (parameters - outside) // model.num_hidden_layers
-    single = block_matrices(model) if loop.optim.optimizer == "muon" else 0
-    shard = -(-parameters // workers)
-    width = 2 if precision == "bf16" else 4
-    used = parameters if width * parameters <= RESHARD_BYTES else outside + 2 * block
-    gathered = width * used + width * (outside + block)
-    rows = min(_rows_each(loop, workers) * loop.seq_len, loop.micro_batch_tokens)
-    activations = activation_bytes(model, vocab_size, _changed(loop, micro_batch_tokens=rows), precision=precision, device=device)
-    moments = 8 * shard - 4 * (single // workers)
-    return WorkerMemory(weights=4 * shard, gradients=4 * shard, optimizer=moments, gathered=gathered, activations=activations)
+def cost_rows(cost: RunCost, note: str = "") -> list[PlanRow]:
+    """Time and what comes of it."""
+    return [
+        PlanRow("time", cost.seconds, "s", note),
+        PlanRow("GPU-hours", cost.gpu_hours, "h", ""),
+        PlanRow("energy", cost.kwh, "kWh", ""),
+        PlanRow("CO2", cost.co2_kg, "kg", ""),
+    ]
 
 
-def _rows_each(loop: LoopConfig, workers: int) -> int:
-    return -(-loop.batch_tokens // loop.seq_len // workers)
-
-
-def activation_bytes(
-    model: ModelConfig, vocab_size: int, loop: LoopConfig, *, precision: Literal["bf16", "fp32"], device: Literal["cpu", "cuda"]
-) -> int:
-    """Bytes that the backward pass of a micro-batch needs (eager), and the loss's chunk of logits.
-
-    By token and block: each norm keeps its input in fp32, its normalised input and its output; attention q, k, v, its
-    output, and a log-sum (fp32) by head or, from plain products, all weights; SwiGLU the gate before and after SiLU, the
-    other half, and their product. Full checkpointing keeps the blocks' inputs and one block whole; selective
-    checkpointing also what `model.KEPT` names, the results of the products with weights and of fused attention.
-    """
-    width = 2 if precision == "bf16" else 4
-    hidden, ffn, heads, tokens = model.hidden_size, model.intermediate_size, model.num_attention_heads, loop.micro_batch_tokens
-    kv = hidden // heads * model.num_key_value_heads
-    norm = (4 + 2 * width) * hidden
-    products = device == "cpu" and precision == "bf16" and loop.seq_len <= PRODUCTS_MAX_LENGTH
-    weights = width * heads * loop.seq_len if products else 4 * heads
-    block = 2 * norm + width * (2 * hidden + 2 * kv) + weights + 4 * width * ffn
-    attended = 0 if products else width * hidden + 4 * heads
-    kept = {
-        "none": model.num_hidden_layers * block,
-        "selective": model.num_hidden_layers * (width * (4 * hidden + 2 * kv + 2 * ffn) + attended) + block,
-        "full": model.num_hidden_layers * width * hidden + block,
-    }[loop.activation_checkpointing]
-    head = norm + width * hidden
-    chunk = min(LOSS_CHUNK_ELEMENTS[device], tokens * vocab_size)
-    return tokens * (kept + head) + chunk * (4 + 2 * width)
+def _idle(plan: TrainingPlan) -> str:
+    return "" if plan.busy == 1 else f"{1 - plan.busy:.1%} of it idle: {plan.workers} GPUs do not divide the batch's rows"

@@ -9,7 +9,7 @@ import pytest
 
 from cluster.storage import Folder
 from fournil.cli import main
-from fournil.plan import describe_plan, site_of
+from fournil.plan import describe_plan, sites_of
 from fournil.recipe import load_recipe
 
 
@@ -23,16 +23,50 @@ def fournil(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 def test_the_papers_run_on_a_named_site(storage: Folder) -> None:
     recipe = load_recipe("recipes/croissant-1b.yaml")
-    site = site_of(recipe, "a100", None, mfu=0.24, pue=None, grams_per_kwh=None)
-    assert site is not None
-    assert (site.count, site.mfu, site.pue) == (240, 0.24, 1.2)
-    figures = describe_plan(recipe, storage, site, numbers=True)["pretraining"]
+    sites = sites_of(recipe, "a100", None, mfu=0.24, pue=None, grams_per_kwh=None)
+    assert {stage: (site.count, site.mfu, site.pue) for stage, site in sites.items()} == {
+        "pretrain": (240, 0.24, 1.2),
+        "sft": (8, 0.24, 1.2),
+    }
+    figures = describe_plan(recipe, storage, sites, numbers=True)["pretraining"]
     assert figures["GPU-hours"]["value"] == pytest.approx(97_920, rel=0.03)
     assert figures["energy"]["unit"] == "kWh"
-    shown = describe_plan(recipe, storage, site)["pretraining"]
+    shown = describe_plan(recipe, storage, sites)["pretraining"]
     assert shown["time"].startswith("17.17 days ")
     assert shown["CO2"].startswith("2.706 t ")
     assert "57 g CO2e/kWh" in shown["CO2"]
+
+
+LATER = (
+    "pretrain.optim={schedule: wsd, decay_ratio: 0}",
+    "anneal={tokens: 100000}",
+    "sft.lora={rank: 8, targets: [q_proj]}",
+    "dpo={seq_len: 256, tokens: 50000}",
+)
+
+
+def test_every_training_stage_has_its_block_and_the_total_is_their_sum(storage: Folder) -> None:
+    recipe = load_recipe("recipes/demo.yaml", LATER)
+    sites = sites_of(recipe, "h100", 4)
+    assert {site.count for site in sites.values()} == {4}
+    plan = describe_plan(recipe, storage, sites, numbers=True)
+    blocks = [plan[title] for title in ("pretraining", "annealing", "fine-tuning", "preference optimisation")]
+    assert [block["tokens"]["value"] for block in blocks] == [1_000_000, 100_000, 250_000, 50_000]
+    assert blocks[2]["trained parameters"]["value"] == 6 * 8 * (256 + 256)
+    for name in ("time", "GPU-hours", "energy", "CO2"):
+        assert plan["all training"][name]["value"] == pytest.approx(sum(block[name]["value"] for block in blocks))
+    assert blocks[1]["memory of a worker"]["value"] == blocks[0]["memory of a worker"]["value"]
+    assert list(plan["tokens seen by source while annealing"]) == ["unknown"]
+
+
+def test_what_is_not_known_yet_is_said_and_left_out_of_the_total(storage: Folder) -> None:
+    recipe = load_recipe("recipes/demo.yaml", ["sft.tokens=null"])
+    shown = describe_plan(recipe, storage, sites_of(recipe, "h100", 1))
+    assert shown["fine-tuning"]["tokens"] == "unknown until the instructions stage has run"
+    assert "memory of a worker" in shown["fine-tuning"]
+    assert "time" not in shown["fine-tuning"]
+    assert "without fine-tuning, whose tokens are not known yet" in shown["all training"]["time"]
+    assert "all training" not in describe_plan(recipe, storage)
 
 
 def test_the_command_prints_numbers_as_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], storage: Folder) -> None:
@@ -49,7 +83,12 @@ def test_the_command_prints_numbers_as_json(monkeypatch: pytest.MonkeyPatch, cap
         (("--gpu", "v9000"), "it has a100-40gb, a100"),
         (("--gpus", "8"), "need --gpu"),
         (("--gpu", "l40s", "--gpus", "1"), "it would with 3 GPUs, or with pretrain.micro_batch_tokens="),
-        (("--gpu", "h100", "--set", "pretrain.precision=fp32"), "bf16 peak"),
+        (
+            ("--gpu", "h100", "--set", "sft.batch_tokens=2097152", "--set", "sft.micro_batch_tokens=262144"),
+            "sft does not fit: each of 8 h100",
+        ),
+        (("--gpu", "h100", "--set", "pretrain.precision=fp32"), "set pretrain.precision to auto"),
+        (("--gpu", "h100", "--set", "sft.precision=fp32"), "set sft.precision to auto"),
         (("--gpu", "h100", "--set", "pretrain.tokens=null"), "give --set pretrain.tokens"),
     ],
 )

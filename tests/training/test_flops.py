@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.config import PRESETS, ModelConfig
-from training.flops import flops_per_token, matmul_parameters, matmul_peak, parameter_count
+from training.config import PRESETS, LoraConfig, ModelConfig
+from training.flops import adapter_parameters, flops_per_token, matmul_parameters, matmul_peak, parameter_count
+from training.lora import add_adapters
 from training.model import Llama
 
 
@@ -47,6 +48,32 @@ def test_flops_are_what_torch_counts() -> None:
     found = sum(value for operator, value in counts.items() if "attention" not in str(operator))
     assert found == matmul
     assert flops_per_token(config, 128, 32) * tokens.numel() == matmul + attention
+
+
+@pytest.mark.parametrize("targets", [("q_proj", "v_proj"), ("k_proj", "o_proj", "gate_proj", "up_proj", "down_proj")])
+def test_adapters_are_the_models_trained_parameters(targets: tuple[Any, ...]) -> None:
+    config, lora = ModelConfig(), LoraConfig(rank=3, targets=targets)
+    with torch.device("meta"):
+        model = Llama(config, 1_000)
+    add_adapters(model, lora)
+    assert adapter_parameters(config, lora) == sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def test_flops_beside_frozen_weights_are_what_torch_counts() -> None:
+    """But for what the loss does too much (the gradient of the frozen head) and what the first block need not do (the gradient of
+    what comes out of the frozen embedding)."""
+    width, vocab_size, lora = 64, 128, LoraConfig(rank=4, targets=("q_proj", "k_proj", "v_proj", "down_proj"))
+    config = ModelConfig(hidden_size=width, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4)
+    model = Llama(config, vocab_size)
+    add_adapters(model, lora)
+    tokens = torch.zeros(2, 32, dtype=torch.long)
+    with FlopCounterMode(display=False) as counter:
+        model(tokens, tokens).backward()
+    counts = counter.get_flop_counts()["Global"]
+    found = sum(value for operator, value in counts.items() if "attention" not in str(operator))
+    attention = 12 * config.num_hidden_layers * width * 32
+    needless, spared = 2 * width * vocab_size, 2 * 3 * (width * width + width * lora.rank)
+    assert (flops_per_token(config, vocab_size, 32, lora=lora) - attention + needless - spared) * tokens.numel() == found
 
 
 def test_causal_attention_counts_the_positions_it_sees() -> None:
