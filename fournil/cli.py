@@ -29,19 +29,29 @@ for command in (bake, submit, status, runs, logs, stop, report, why, plan, scale
 app.command(name="eval")(evaluate)
 
 
-def main() -> NoReturn:
-    """Entry point: errors are one line on stderr; exit 0 done, 1 the work failed, 2 the request was wrong."""
+INTERRUPTED = 130
+"""The exit code that typer makes of a KeyboardInterrupt."""
 
-    def interrupt(*_: object) -> None:
+
+def main() -> NoReturn:
+    """Entry point: errors are one line on stderr; exit 0 done, 1 the work failed, 2 the request was wrong, 130 or 143 stopped by
+    SIGINT (Ctrl-C) or SIGTERM (`fournil stop`): 128 and the signal's number."""
+    stopped_by = int(signal.SIGINT)
+
+    def interrupt(number: int, _: object) -> None:
+        nonlocal stopped_by
+        stopped_by = number
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
     try:
         app()
-    except KeyboardInterrupt:
-        _fail("stopped; the same command goes on where it was", 1)
     except FournilError as error:
         _fail(str(error), error.exit_code)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            _fail("stopped; the same command goes on where it was", 128 + stopped_by)
+        raise
     sys.exit(0)
 
 

@@ -124,6 +124,8 @@ def _fit(job: Job, context: StageContext) -> dict[str, Any]:
         outcome = trainer.fit().return_value
         assert outcome is not None
         return outcome
+    except SystemExit:  # Ray Train's answer to Ctrl-C, once it has stopped the workers
+        raise KeyboardInterrupt from None
     finally:
         if handler is not None:
             signal.signal(signal.SIGINT, handler)

@@ -111,6 +111,25 @@ def test_an_elastic_run_grows_when_there_is_room(context: Make, tmp_path: Path, 
 
 
 @pytest.mark.usefixtures("ray_session")
+def test_ctrl_c_ends_the_group_and_the_next_one_goes_on(context: Make, tmp_path: Path) -> None:
+    """Ray Train answers the signal itself, with an exit that would pass for the end of the work."""
+    stopped = context("stopped", resources=Resources(workers=1, cpus_per_worker=1))
+
+    def press() -> None:
+        wait_for_step(stopped.out, 5)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        train_on_ray(slow_job(tmp_path, stopped), stopped)
+    thread.join()
+    assert not stopped.out.exists(SUMMARY)
+    assert train_on_ray(slow_job(tmp_path, stopped, seconds=0.0), stopped)["steps"] == 30
+    assert [line["event"] for line in events(stopped, "start", "resumed")] == ["start", "resumed"]
+
+
+@pytest.mark.usefixtures("ray_session")
 def test_two_workers_train_one_model_and_survive_kills(context: Make, tmp_path: Path) -> None:
     plain = context("plain")
     summary = pretrain.run(plain)
