@@ -18,7 +18,7 @@ from evaluation.config import ReportConfig
 from evaluation.data_card import CARD, data_card
 from evaluation.data_sections import Artifacts, Table, build_data
 
-VERSION = "3"
+VERSION = "4"
 PAGE = "index.html"
 TEMPLATE = Path(__file__).with_name("report.html")
 
@@ -80,25 +80,42 @@ def _model_tiles(pretrain: dict[str, Any], results: list[dict[str, Any]]) -> lis
 
 
 def _tokenizer_line(tokenizer: Artifact) -> str:
-    note = tokenizer.folder.read_json("fertility.json")["note"]
-    return (
-        f"Byte-level BPE, {tokenizer.metrics['vocab_size']:,} tokens, every byte a token of its own, digits one by one. Measured on {note}."
+    fertility = tokenizer.folder.read_json("fertility.json")
+    line = (
+        f"Byte-level BPE, {tokenizer.metrics['vocab_size']:,} tokens, every byte a token of its own, digits one by one. "
+        f"Measured on {fertility['note']}."
     )
+    if bytes_alone := _premium_of_bytes(fertility):
+        pair = next(iter(bytes_alone))
+        costly, _, other = pair.partition("/")
+        line += (
+            f" The premium {pair} is how many tokens {costly} takes for what {other} says in one, over both sides of parallel "
+            f"documents: at 1.20 the same content is a fifth longer in {costly}, and costs as much more to train on and to answer; "
+            f"1.00 is even (UTF-8 bytes alone: {', '.join(f'{name} {ratio:.2f}' for name, ratio in bytes_alone.items())})."
+        )
+    return line
+
+
+def _premium_of_bytes(fertility: dict[str, Any]) -> dict[str, float]:
+    """By pair of languages; nothing without parallel documents, or in a tokenizer artifact from before they were compared."""
+    return fertility.get("premium_of_bytes", {})
 
 
 def _tokenizer_table(tokenizer: Artifact) -> Table:
     fertility = tokenizer.folder.read_json("fertility.json")
-    streams = list(fertility["text"])
+    streams, pairs = list(fertility["text"]), list(_premium_of_bytes(fertility))
     rows = [
         [
             entry["name"],
             f"{entry['vocab_size']:,}",
             *(f"{entry['streams'][stream]['tokens_per_word']:.2f}" for stream in streams),
+            *(f"{entry['premium'][pair]:.2f}" for pair in pairs),
             *(f"{entry['streams'][stream]['bytes_per_token']:.2f}" for stream in streams),
         ]
         for entry in fertility["tokenizers"]
     ]
-    columns = ("tokenizer", "vocabulary", *(f"tokens/word, {s}" for s in streams), *(f"bytes/token, {s}" for s in streams))
+    fertilities, premiums = (f"tokens/word, {s}" for s in streams), (f"premium, {pair}" for pair in pairs)
+    columns = ("tokenizer", "vocabulary", *fertilities, *premiums, *(f"bytes/token, {s}" for s in streams))
     return Table(columns, rows, frozenset(range(1, len(columns))))
 
 
