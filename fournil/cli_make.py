@@ -156,7 +156,7 @@ def glitch(
     target: Annotated[str, typer.Argument(metavar="RUN|FOLDER", help="a run, or a folder with a Hugging Face model of a run")],
     stage: Annotated[str, typer.Option(help="the run's model after this stage: pretrain, anneal, sft or dpo")] = "pretrain",
     share: Annotated[float, typer.Option(min=0.0, max=1.0, help="share of the vocabulary to flag")] = 0.02,
-    seen_below: Annotated[int, typer.Option(min=1, help="what counts as hardly seen in pretraining")] = 10,
+    seen_below: Annotated[int, typer.Option(min=1, help="what counts as hardly seen in training")] = 10,
     worst: Annotated[int, typer.Option(min=0, help="how many tokens to print")] = 20,
     storage: StorageOption = None,
     as_json: JsonOption = False,

@@ -17,7 +17,13 @@ from fournil.runs import Run
 from training.tokenizer_sweep import SWEEP, SweepConfig, model_cost
 
 SWEEP_STAGE = Stage("tokenizer_sweep", "training.tokenizer_sweep", lambda r: r.tokenizer, ("clean", "mix"), like="tokenizer")
-TRAINED_STAGES = ("pretrain", "anneal", "sft", "dpo")
+COUNTED = {
+    "pretrain": "tokens in pretraining",
+    "anneal": "in annealing",
+    "sft": "of the assistant's in fine-tuning",
+    "dpo": "of chosen answers in preference optimisation",
+}
+"""What `training/seen.py` counts in each stage."""
 
 
 # --- fournil tokenizer ---
@@ -104,20 +110,18 @@ def sweep_tables(report: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
 
 def scan_target(target: str, storage: Folder, stage: str, *, share: float, seen_below: int, worst: int) -> dict[str, Any]:
-    """Scan a run's model after `stage`, checked by the counts of its pretraining tokens, or a model folder."""
-    from training.glitch import count_seen, scan
+    """Scan a run's model after `stage`, checked by the counts of all tokens that it was trained on until then, or a model folder."""
+    from training.glitch import scan
+    from training.seen import TRAINED_STAGES, count_run
 
     if stage not in TRAINED_STAGES:
         raise RequestError(f"--stage {stage}: give one of {', '.join(TRAINED_STAGES)}")
     if (Path(target) / "config.json").is_file():
         return {"model": target, **scan(Folder(target), None, share=share, seen_below=seen_below, worst=worst)}
-    from training.config import PretrainConfig
-
     run = Run(target, storage)
-    export, pretrain, tokens = run.artifact(stage).folder / "export", run.artifact("pretrain"), run.artifact("tokens")
-    settings = PretrainConfig.model_validate(run.read()["recipe"]["pretrain"])
-    summary, vocab_size = pretrain.folder.read_json("summary.json"), tokens.folder.read_json("index.json")["vocab_size"]
-    counts = count_seen(tokens.folder, settings, summary["steps"], summary.get("shifts", ()), vocab_size)
+    export, made = run.artifact(stage).folder / "export", run.read()["artifacts"]
+    read = ("mix", "tokens", *TRAINED_STAGES[: TRAINED_STAGES.index(stage) + 1])
+    counts = count_run({name: run.artifact(name) for name in read if name in made})
     return {"model": f"{target}, {stage}", **scan(export, counts, share=share, seen_below=seen_below, worst=worst)}
 
 
@@ -126,10 +130,12 @@ def scan_lines(report: dict[str, Any]) -> list[str]:
     lines = [f"{report['flagged']:,} of {report['tokens']:,} tokens of {report['model']} are nearest to the reserved ones"]
     if "check" in report:
         check = report["check"]
+        counted = ", ".join(f"{tokens:,} {COUNTED[stage]}" for stage, tokens in check["counted"].items())
+        lines.append(f"counted: {counted}")
         for name in ("distance", "cosine"):
             found = check[name]
             lines.append(
-                f"{name}: {found['precision']:.1%} of them were seen less than {check['seen_below']} times in {check['counted']:,} tokens "
+                f"{name}: {found['precision']:.1%} of them were seen less than {check['seen_below']} times "
                 f"(of all tokens {found['of_all_tokens']:.1%}); they are {found['recall']:.1%} of all such tokens"
             )
     return lines

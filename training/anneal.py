@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cluster.artifacts import Artifact
 from cluster.stage import StageContext, map_parts
 from cluster.storage import Folder
 from pipelines.config import MixConfig
@@ -46,20 +48,18 @@ def make_job(context: StageContext) -> Job:
     config = context.config
     assert isinstance(config, AnnealJobConfig)
     assert config.anneal is not None
-    base, tokens, mix = (context.inputs[stage] for stage in ("pretrain", "tokens", "mix"))
+    base, tokens = context.inputs["pretrain"], context.inputs["tokens"].folder
     facts = newest_state(base.folder)
     settings = anneal_settings(config.pretrain, config.anneal, facts["step"])
-    ratios = annealing_ratios(mix.folder.read_json(MIX), MixConfig.model_validate(mix.manifest["config"]), config.anneal.mix)
-    added = None
-    if config.anneal.instructions:
-        write = WriteChat(context.inputs["instructions"].folder, context.inputs["tokenizer"].folder, tokens.folder, context.out / CHAT)
+    data = annealing_input(config.anneal, settings, context.inputs, context.out)
+    if data.added is not None:
+        write = WriteChat(context.inputs["instructions"].folder, context.inputs["tokenizer"].folder, tokens, data.added)
         map_parts([{"name": CHAT}], write, context)
-        ratios, added = {**ratios, CHAT_SOURCE: config.anneal.instructions}, context.out / CHAT
     return Job(
         model=ModelConfig.model_validate(facts["model"]),
         vocab_size=facts["vocab_size"],
         settings=settings,
-        data=TokensInput(tokens.folder, settings, ratios, added),
+        data=data,
         tokenizer=context.inputs["tokenizer"].folder,
         out=context.out,
         identity=identity(context),
@@ -83,6 +83,15 @@ def anneal_settings(pretrain: PretrainConfig, anneal: AnnealConfig, steps: int) 
     }
     optim = pretrain.optim.model_copy(update=decay)
     return pretrain.model_copy(update={"tokens": anneal.tokens, "seed": anneal.seed, "optim": optim})
+
+
+def annealing_input(anneal: AnnealConfig, settings: PretrainConfig, inputs: Mapping[str, Artifact], out: Folder) -> TokensInput:
+    """The tokens at the ratios of the annealing's mix, and of the chat examples in the stage's folder where it has them."""
+    tokens, mix = inputs["tokens"], inputs["mix"]
+    ratios = annealing_ratios(mix.folder.read_json(MIX), MixConfig.model_validate(mix.manifest["config"]), anneal.mix)
+    if not anneal.instructions:
+        return TokensInput(tokens.folder, settings, ratios)
+    return TokensInput(tokens.folder, settings, {**ratios, CHAT_SOURCE: anneal.instructions}, out / CHAT)
 
 
 @dataclass(frozen=True)

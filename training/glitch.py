@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -24,8 +24,6 @@ import numpy as np
 from cluster.errors import RequestError
 from cluster.storage import Folder
 from pipelines.tokens import load_tokenizer
-from training.config import LoopConfig
-from training.data import open_tokens
 
 WEIGHTS = "model.safetensors"
 INPUT, OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
@@ -98,26 +96,15 @@ def _means(matrix: Matrix, reference: Sequence[int]) -> tuple[np.ndarray, np.nda
     return (unused / len(reference)).astype(np.float32), (total / matrix.rows).astype(np.float32)
 
 
-def count_seen(tokens: Folder, settings: LoopConfig, steps: int, shifts: Sequence[Sequence[int]], vocab_size: int) -> np.ndarray:
-    """How often each token was a target in a run's first `steps` steps: exact, by going through the order again.
-
-    `shifts` are the summary's: (first step, steps passed over) of a run that went round a spike.
-    """
-    data = open_tokens(tokens, settings)
-    counts = np.zeros(vocab_size, np.int64)
-    for step in range(steps):
-        passed = sum(skipped for first, skipped in shifts if step >= first)
-        targets = data.rows.read(data.order.rows(step, passed)).targets
-        counts += np.bincount(targets[targets >= 0], minlength=vocab_size)
-    return counts
-
-
-def scan(export: Folder, counts: np.ndarray | None, *, share: float = 0.02, seen_below: int = 10, worst: int = 20) -> dict[str, Any]:
+def scan(
+    export: Folder, counts: Mapping[str, np.ndarray] | None, *, share: float = 0.02, seen_below: int = 10, worst: int = 20
+) -> dict[str, Any]:
     """The `share` of the ordinary tokens that are nearest to the reserved ones, nearest first: `flagged`.
 
-    With the `counts` of tokens in training, `check` says how many of them were seen less than `seen_below` times (precision),
-    beside the same for all tokens (what chance would give), and how many of all such tokens were flagged (recall).
+    With the `counts` of tokens in training, by stage, `check` says how many of them were seen less than `seen_below` times
+    (precision), beside the same for all tokens (what chance would give), and how many of all such tokens were flagged (recall).
     """
+    seen = None if counts is None else np.sum(list(counts.values()), axis=0)
     tokenizer = load_tokenizer(export)
     special = sorted(tokenizer.get_added_tokens_decoder())
     reserved = [token for token in special if str(tokenizer.id_to_token(token)).startswith("<|reserved_")]
@@ -136,14 +123,14 @@ def scan(export: Folder, counts: np.ndarray | None, *, share: float = 0.02, seen
             "id": int(token),
             "token": written(tokenizer.id_to_token(int(token)) or ""),
             **{name: round(float(value[token]), 4) for name, value in values.items()},
-            "seen": None if counts is None else int(counts[token]),
+            "seen": None if seen is None else int(seen[token]),
         }
         for token in flagged["distance"]
     ]
     report: dict[str, Any] = {"tokens": len(ordinary), "flagged": len(rows), "tied": OUTPUT not in found, "worst": rows[:worst]}
-    if counts is not None:
-        checks = {name: _check(counts, ordinary, chosen, seen_below) for name, chosen in flagged.items()}
-        report["check"] = {"seen_below": seen_below, "counted": int(counts.sum()), **checks}
+    if counts is not None and seen is not None:
+        checks = {name: _check(seen, ordinary, chosen, seen_below) for name, chosen in flagged.items()}
+        report["check"] = {"seen_below": seen_below, "counted": {stage: int(count.sum()) for stage, count in counts.items()}, **checks}
     return report
 
 
@@ -160,9 +147,9 @@ def _byte_alphabet() -> dict[str, int]:
     return {chr(byte): byte for byte in plain} | {chr(256 + place): byte for place, byte in enumerate(others)}
 
 
-def _check(counts: np.ndarray, ordinary: np.ndarray, flagged: np.ndarray, seen_below: int) -> dict[str, float]:
-    rare = counts[ordinary] < seen_below
-    hits = int((counts[flagged] < seen_below).sum())
+def _check(seen: np.ndarray, ordinary: np.ndarray, flagged: np.ndarray, seen_below: int) -> dict[str, float]:
+    rare = seen[ordinary] < seen_below
+    hits = int((seen[flagged] < seen_below).sum())
     return {
         "rare_flagged": hits,
         "precision": round(hits / max(1, len(flagged)), 4),

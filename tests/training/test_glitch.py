@@ -1,4 +1,4 @@
-"""Tokens that a small model never saw, found by its embeddings; counts of what training saw."""
+"""Tokens that a small model never saw, found by its embeddings."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from cluster.storage import Folder
 from tests.training.tiny import MODEL, VOCAB, job, settings, write_tokens
 from training import glitch
 from training.config import OptimConfig
-from training.data import token_order
+from training.data import open_tokens
 from training.loop import train
+from training.seen import count_targets
 
 STEPS = 120
 NEVER = sorted(np.random.default_rng(7).choice(np.arange(16, VOCAB), 40, replace=False).tolist())
@@ -46,8 +47,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def scan(root: Path, name: str, **options: Any) -> dict[str, Any]:
     config = settings(tokens=128 * STEPS)
     summary = json.loads((root / name / "summary.json").read_text())
-    counts = glitch.count_seen(Folder(str(root / "tokens")), config, summary["steps"], summary["shifts"], VOCAB)
-    return glitch.scan(Folder(str(root / name / "export")), counts, **options)
+    counts = count_targets(open_tokens(Folder(str(root / "tokens")), config), config, summary, VOCAB)
+    return glitch.scan(Folder(str(root / name / "export")), {"pretrain": counts - counts // 3, "sft": counts // 3}, **options)
 
 
 @pytest.mark.parametrize("name", ["tied", "untied"])
@@ -58,6 +59,8 @@ def test_tokens_never_trained_are_found(trained: Path, name: str) -> None:
     unseen = {row["id"] for row in report["worst"] if row["seen"] == 0}
     assert unseen <= set(NEVER)
     check = report["check"]
+    assert check["counted"]["pretrain"] > check["counted"]["sft"] > 0
+    assert sum(check["counted"].values()) == json.loads((trained / name / "summary.json").read_text())["tokens"]
     assert check["distance"]["of_all_tokens"] == pytest.approx(len(NEVER) / (VOCAB - 16), abs=1e-4)
     assert check["distance"]["rare_flagged"] == len(unseen) == report["flagged"] * check["distance"]["precision"]
     assert check["distance"]["precision"] > 0.9
@@ -86,19 +89,6 @@ def test_blocks_of_any_size_and_type_give_what_numpy_gives(trained: Path, tmp_pa
     near = centred[reference].mean(0)
     expected = 1 - centred @ near / np.linalg.norm(centred, axis=1) / np.linalg.norm(near)
     assert found["cosine"] == pytest.approx(expected, abs=1e-4)
-
-
-def test_counts_are_the_targets_of_the_steps(tmp_path: Path) -> None:
-    folder, config = write_tokens(tmp_path), settings()
-    index = json.loads((tmp_path / "index.json").read_text())
-    shards = {name: [np.fromfile(tmp_path / shard["path"], "<u2") for shard in entry["shards"]] for name, entry in index["sources"].items()}
-    alpha, beta = (np.bincount(np.concatenate(shards[name]), minlength=VOCAB) for name in ("alpha", "beta"))
-    counts = glitch.count_seen(folder, config, token_order(index, config)[1].steps, [], VOCAB)
-    assert (counts >= alpha + beta).all()
-    assert (counts <= alpha + 2 * beta).all()
-    later = glitch.count_seen(folder, config, 3, [(1, 2)], VOCAB)
-    one, three, five = (glitch.count_seen(folder, config, n, [], VOCAB) for n in (1, 3, 5))
-    assert np.array_equal(later, one + five - three)
 
 
 def test_bytes_that_make_no_character_are_written_as_bytes() -> None:
