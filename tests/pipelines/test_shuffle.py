@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,13 +25,14 @@ def test_packed_rows_come_back_by_bucket(rows: list[tuple[int, str, list[int]]])
         assert unpack(packed) == table.take(pa.array(np.argsort([row[0] for row in rows], kind="stable")))
 
 
-def test_two_shuffles_bring_equal_values_together(ray_session):
+@pytest.mark.usefixtures("ray_session")
+def test_two_shuffles_bring_equal_values_together():
     import ray.data
 
     parts = ray.data.from_items([{"part": part} for part in range(4)], override_num_blocks=4)
     numbers = spread(parts, _numbers, "bucket")
     squares = shuffle(numbers, _sums, 3, "bucket")
-    found = [row for row in shuffle(squares, partial(_total, scale=2), 2, None).iter_rows()]
+    found = list(shuffle(squares, partial(_total, scale=2), 2, None).iter_rows())
     assert sorted((row["bucket"], row["total"]) for row in found) == [(0, 2 * 4 * (0 + 2 + 4 + 6 + 8)), (1, 2 * 4 * (1 + 3 + 5 + 7 + 9))]
 
 
