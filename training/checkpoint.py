@@ -161,7 +161,13 @@ class Checkpoints:
         unfinished = self.folder / f".tmp-{final.name}-{self.attempt}"
         fault: BaseException | None = None
         try:
-            state_dict_saver.save(state, storage_writer=FileSystemWriter(unfinished, per_thread_copy_ahead=0), process_group=writers.group)
+            # Alone without gloo: its threads would get OpenMP threads of their own, and libgomp then puts ours to sleep at every barrier.
+            state_dict_saver.save(
+                state,
+                storage_writer=FileSystemWriter(unfinished, per_thread_copy_ahead=0),
+                process_group=writers.group,
+                no_dist=writers.size == 1,
+            )
         except CheckpointException as error:  # which all workers get
             fault = next(iter(error.failures.values()))[0]
         else:

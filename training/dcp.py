@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch.distributed.checkpoint import state_dict_loader
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
@@ -44,7 +45,8 @@ _RECORDS = {
 def read_checkpoint(state: dict[str, Any], path: Path) -> None:
     """Fill a (sharded) state dict from the checkpoint folder `path`; a collective call, in which all workers fail if one does."""
     try:
-        state_dict_loader.load(state, storage_reader=_Reader(path), planner=_LoadPlanner())
+        alone = not dist.is_initialized() or dist.get_world_size() == 1  # then without gloo, as `Checkpoints` says
+        state_dict_loader.load(state, storage_reader=_Reader(path), planner=_LoadPlanner(), no_dist=alone)
     except CheckpointException as error:
         cause, _ = next(iter(error.failures.values()))
         raise WorkError(f"checkpoint {path} cannot be read ({cause}); delete its artifact and bake again") from cause
