@@ -12,7 +12,16 @@ from benchmarks.corpus import SIZES, BenchCorpus
 from benchmarks.harness import BenchmarkError, say
 from cluster.errors import FournilError
 
-NAMES = ("minhash_signatures", "rule_chain", "clean_pass", "near_dup", "near_dup_quality", "train_step_cpu", "ray_train_overhead")
+NAMES = (
+    "minhash_signatures",
+    "rule_chain",
+    "clean_pass",
+    "near_dup",
+    "near_dup_quality",
+    "train_step_cpu",
+    "ray_train_overhead",
+    "checkpoint_stall",
+)
 """One module each, in the order of DESIGN's table; each has `run(corpus, repeats)`, which returns its results file."""
 
 LONG = ("whole_corpus",)

@@ -1,5 +1,5 @@
-"""Rows `ray_train_overhead` and `checkpoint_stall`: our loop under Ray Train beside the same loop under torchrun, at 1 and 2
-workers of one thread each on two cores, and how long a step waits for checkpoints.
+"""Row `ray_train_overhead`: our loop under Ray Train beside the same loop under torchrun, at 1 and 2 workers of one thread each on
+two cores.
 
 Overhead compares steps, without start and end (both are in the counts as seconds of the whole command's run). One worker
 leaves a core to Ray's own processes, as a node's spare cores do; two workers share theirs with them.
@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.corpus import WORK, BenchCorpus
-from benchmarks.harness import Contender, Measurement, alternate, cost_row, driver, installed, rate_row, write_results
+from benchmarks.harness import Contender, alternate, driver, installed, rate_row, write_results
 from benchmarks.training_input import TrainingInput
 
-NAME, STALL = "ray_train_overhead", "checkpoint_stall"
+NAME = "ray_train_overhead"
 PRESET = "demo"
-CHECKPOINT_EVERY = 10
-STALL_LIMIT = 0.01
 
 
 def run(corpus: BenchCorpus, repeats: int) -> Path:
@@ -33,8 +31,6 @@ def run(corpus: BenchCorpus, repeats: int) -> Path:
         whole = {name: measured[name].most("wall_seconds") for name in measured}
         unit = f"tokens/s, {workers} worker{'s' if workers > 1 else ''} of one thread, {len(_cores())} cores"
         rows.append(rate_row(NAME, unit, measured[ray.name].counts["timed_tokens"], measured[ray.name], measured[torchrun.name], whole))
-    saving = alternate([_saving(source)], repeats)
-    rows.append(_stall_row(next(iter(saving.values()))))
     return write_results(corpus.results, NAME, rows, installed("torch", "ray"))
 
 
@@ -53,23 +49,3 @@ def _under_torchrun(source: TrainingInput, workers: int) -> Contender:
     out = WORK / "train" / f"torchrun-{workers}"
     environment = {"OMP_NUM_THREADS": "1", "FOURNIL_BENCH_OUT": str(out)}
     return Contender(f"torchrun, {workers}", command, cores=_cores(), environment=environment)
-
-
-def _saving(source: TrainingInput) -> Contender:
-    every = f"checkpoint_every={CHECKPOINT_EVERY}"
-    command = (*driver("train_fournil"), "alone", source.preset, str(source.steps), "2", "1", every)
-    return Contender(f"a checkpoint every {CHECKPOINT_EVERY} steps", command, cores=_cores())
-
-
-def _stall_row(one: Measurement) -> dict[str, Any]:
-    """Seconds a step that the loop waited for checkpoints, over the seconds of a step."""
-    summaries = [sample.more["summary"] for sample in one.samples]
-    stall = max(summary["seconds"]["checkpoint"] / summary["seconds"]["train"] for summary in summaries)
-    saved = one.counts["steps"] // CHECKPOINT_EVERY
-    counts = {
-        "checkpoints": saved,
-        "steps": one.counts["steps"],
-        "seconds": summaries[-1]["seconds"],
-        "parameters": summaries[-1]["parameters"],
-    }
-    return {**cost_row(STALL, "share of step time", stall, ("limit", STALL_LIMIT), counts), "repeats": {"ours": len(one.samples)}}
