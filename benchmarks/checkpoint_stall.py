@@ -49,7 +49,7 @@ def _rows(saving: Measurement, plain: Measurement) -> list[dict[str, Any]]:
         "seconds": summaries[-1]["seconds"],
         "parameters": summaries[-1]["parameters"],
     }
-    both = {"with": saving.seconds, "without": plain.seconds}
+    both = {"seconds_with": saving.seconds, "seconds_without": plain.seconds}
     return [
         {**cost_row(NAME, "share of step time, waiting", wait, ("limit", LIMIT), counts), "repeats": {"ours": len(saving.samples)}},
         row(
