@@ -19,6 +19,7 @@ NAMES = (
     "near_dup",
     "near_dup_quality",
     "train_step_cpu",
+    "train_step_two_workers",
     "ray_train_overhead",
     "checkpoint_stall",
 )

@@ -8,13 +8,12 @@ leaves a core to Ray's own processes, as a node's spare cores do; two workers sh
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 from benchmarks.corpus import WORK, BenchCorpus
 from benchmarks.harness import Contender, alternate, driver, installed, rate_row, write_results
-from benchmarks.training_input import TrainingInput
+from benchmarks.training_input import TrainingInput, under_torchrun
 
 NAME = "ray_train_overhead"
 PRESET = "demo"
@@ -44,8 +43,7 @@ def _under_ray(source: TrainingInput, workers: int) -> Contender:
 
 
 def _under_torchrun(source: TrainingInput, workers: int) -> Contender:
-    launch = (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={workers}")
-    command = (*launch, driver("train_fournil")[1], "torchrun", source.preset, str(source.steps), "1", str(workers))
+    command = under_torchrun(workers, "train_fournil", "torchrun", source.preset, str(source.steps), "1", str(workers))
     out = WORK / "train" / f"torchrun-{workers}"
     environment = {"OMP_NUM_THREADS": "1", "FOURNIL_BENCH_OUT": str(out)}
     return Contender(f"torchrun, {workers}", command, cores=_cores(), environment=environment)

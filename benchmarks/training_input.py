@@ -7,6 +7,7 @@ peers, and our first weights as an export, so that all begin alike and their los
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,17 @@ from typing import Any
 import numpy as np
 
 from benchmarks.corpus import WORK
+from benchmarks.harness import driver
 from cluster.storage import Folder
 from training.config import PRESETS, ModelConfig, PretrainConfig
 
 SEED, ZIPF = 1, 1.2
+
+
+def under_torchrun(workers: int, script: str, *arguments: str) -> tuple[str, ...]:
+    """The command that runs a script of `drivers/` on so many workers of this machine."""
+    launch = (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={workers}")
+    return (*launch, driver(script)[1], *arguments)
 
 
 @dataclass(frozen=True)

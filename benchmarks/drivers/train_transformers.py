@@ -1,10 +1,12 @@
 """transformers' Llama on the tokens and first weights that ours has: under Hugging Face's Trainer, or in a plain torch loop.
 
-bf16 autocast, fused AdamW, no checkpoint, no evaluation, nothing logged. The first step is not timed.
+bf16 autocast, fused AdamW, no checkpoint, no evaluation, nothing logged. The first step is not timed. Under torchrun the plain loop
+has DistributedDataParallel, and each worker its share of a batch's rows.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from driver import cpu_seconds, report
 from transformers import LlamaForCausalLM
 
@@ -22,6 +25,8 @@ def main(way: str, folder: str, threads: str, compiled: str) -> None:
     tokens, targets = (torch.from_numpy(np.load(Path(folder) / f"{name}.npy")) for name in ("tokens", "targets"))
     model = LlamaForCausalLM.from_pretrained(Path(folder) / "initial", dtype=torch.float32)
     seconds, loss = (with_trainer if way == "trainer" else in_a_loop)(model, tokens, targets, compiled == "True")
+    if int(os.environ.get("RANK", "0")):
+        return
     counts = {"steps": len(tokens), "tokens": int((targets != -100).sum()), "timed_tokens": tokens[1:].numel()}
     report({"seconds": seconds, "cpu_seconds": cpu_seconds(), "passes": 1}, counts, loss=loss)
 
@@ -29,6 +34,10 @@ def main(way: str, folder: str, threads: str, compiled: str) -> None:
 def in_a_loop(model: Any, tokens: torch.Tensor, targets: torch.Tensor, compiled: bool) -> tuple[float, float]:
     """The shortest loop there is."""
     forward = torch.compile(model, dynamic=False) if compiled else model
+    if "RANK" in os.environ:
+        dist.init_process_group("gloo")
+        forward = torch.nn.parallel.DistributedDataParallel(forward)
+        tokens, targets = (rows[:, dist.get_rank() :: dist.get_world_size()] for rows in (tokens, targets))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     begun = loss = 0.0
     for step in range(len(tokens)):
@@ -41,7 +50,13 @@ def in_a_loop(model: Any, tokens: torch.Tensor, targets: torch.Tensor, compiled:
         loss = float(out.loss)
         if step == 0:
             begun = time.perf_counter()
-    return time.perf_counter() - begun, loss
+    seconds = time.perf_counter() - begun
+    if dist.is_initialized():
+        mean = torch.tensor(loss)
+        dist.all_reduce(mean)
+        loss = float(mean) / dist.get_world_size()
+        dist.destroy_process_group()
+    return seconds, loss
 
 
 class _Rows(torch.utils.data.Dataset):

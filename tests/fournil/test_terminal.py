@@ -12,7 +12,7 @@ from fournil.terminal import print_rows, print_values, say
 def test_values_are_lines_or_json(capsys: pytest.CaptureFixture[str]) -> None:
     values = {"run": "t", "error": None, "stages": {"fetch": "ready"}, "warnings": ["[red] one"]}
     print_values(values, as_json=False)
-    assert capsys.readouterr().out == f"{'run':<26} t\nstages:\n  {'fetch':<24} ready\nwarnings:\n  [red] one\n"
+    assert capsys.readouterr().out == f"{'run':<30} t\nstages:\n  {'fetch':<28} ready\nwarnings:\n  [red] one\n"
     print_values(values, as_json=True)
     assert json.loads(capsys.readouterr().out) == values
 
