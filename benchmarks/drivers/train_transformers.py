@@ -37,7 +37,7 @@ def in_a_loop(model: Any, tokens: torch.Tensor, targets: torch.Tensor, compiled:
     if "RANK" in os.environ:
         dist.init_process_group("gloo")
         forward = torch.nn.parallel.DistributedDataParallel(forward)
-        tokens, targets = (rows[:, dist.get_rank() :: dist.get_world_size()] for rows in (tokens, targets))
+        tokens, targets = (rows[:, dist.get_rank() :: dist.get_world_size()].contiguous() for rows in (tokens, targets))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     begun = loss = 0.0
     for step in range(len(tokens)):
