@@ -55,6 +55,8 @@ def in_a_loop(model: Any, tokens: torch.Tensor, targets: torch.Tensor, compiled:
         mean = torch.tensor(loss)
         dist.all_reduce(mean)
         loss = float(mean) / dist.get_world_size()
+        del forward, out  # before the group, or their end waits for it
+        dist.barrier()
         dist.destroy_process_group()
     return seconds, loss
 
