@@ -5,13 +5,12 @@ How long the loop waits for them, and how much longer the same steps take with t
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from benchmarks.corpus import BenchCorpus
 from benchmarks.harness import Contender, Measurement, alternate, cost_row, driver, installed, row, write_results
-from benchmarks.training_input import TrainingInput
+from benchmarks.training_input import TrainingInput, two_cores
 
 NAME = "checkpoint_stall"
 PRESET = "demo"
@@ -33,7 +32,7 @@ def _name(every: int) -> str:
 
 
 def _contender(source: TrainingInput, every: int) -> Contender:
-    cores = tuple(sorted(os.sched_getaffinity(0))[:2])
+    cores = two_cores()
     command = (*driver("train_fournil"), "alone", source.preset, str(source.steps), str(len(cores)), "1", f"checkpoint_every={every}")
     return Contender(_name(every), command, cores=cores)
 

@@ -6,13 +6,12 @@ does less work would show there. Share of peak is of a matmul timed in the same 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from benchmarks.corpus import BenchCorpus
 from benchmarks.harness import OURS, Contender, Measurement, alternate, driver, installed, rate_row, row, write_results
-from benchmarks.training_input import TrainingInput
+from benchmarks.training_input import TrainingInput, two_cores
 
 NAME = "train_step_cpu"
 UNIT = "tokens/s"
@@ -42,19 +41,15 @@ def _name(who: str, compiled: bool) -> str:
     return f"{who}, {_way(compiled)}"
 
 
-def _cores() -> tuple[int, ...]:
-    return tuple(sorted(os.sched_getaffinity(0))[:2])
-
-
 def _ours(source: TrainingInput, compiled: bool) -> Contender:
-    command = (*driver("train_fournil"), "alone", source.preset, str(source.steps), str(len(_cores())), "1", f"compile={compiled}")
-    return Contender(_name(OURS, compiled), command, cores=_cores())
+    command = (*driver("train_fournil"), "alone", source.preset, str(source.steps), str(len(two_cores())), "1", f"compile={compiled}")
+    return Contender(_name(OURS, compiled), command, cores=two_cores())
 
 
 def _peer(source: TrainingInput, way: str, compiled: bool) -> Contender:
     title = "transformers, Trainer" if way == "trainer" else "transformers, plain loop"
-    command = (*driver("train_transformers"), way, str(source.folder), str(len(_cores())), str(compiled))
-    return Contender(_name(title, compiled), command, cores=_cores())
+    command = (*driver("train_transformers"), way, str(source.folder), str(len(two_cores())), str(compiled))
+    return Contender(_name(title, compiled), command, cores=two_cores())
 
 
 def _row(ours: Measurement, peer: Measurement, compiled: bool) -> dict[str, Any]:

@@ -6,12 +6,11 @@ Same model, first weights, rows, bf16, fused AdamW, gloo. The last losses are in
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from benchmarks.corpus import WORK, BenchCorpus
 from benchmarks.harness import OURS, BenchmarkError, Contender, alternate, installed, rate_row, write_results
-from benchmarks.training_input import TrainingInput, under_torchrun
+from benchmarks.training_input import TrainingInput, two_cores, under_torchrun
 
 NAME = "train_step_two_workers"
 PRESET = "demo"
@@ -37,7 +36,7 @@ def _way(compiled: bool) -> str:
 
 
 def _cores() -> tuple[int, ...]:
-    cores = tuple(sorted(os.sched_getaffinity(0))[:WORKERS])
+    cores = two_cores()
     if len(cores) < WORKERS:
         raise BenchmarkError(f"{NAME} needs {WORKERS} cores")
     return cores

@@ -7,6 +7,7 @@ peers, and our first weights as an export, so that all begin alike and their los
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,11 @@ from cluster.storage import Folder
 from training.config import PRESETS, ModelConfig, PretrainConfig
 
 SEED, ZIPF = 1, 1.2
+
+
+def two_cores() -> tuple[int, ...]:
+    """The cores that training is measured on; one where there is only one."""
+    return tuple(sorted(os.sched_getaffinity(0))[:2])
 
 
 def under_torchrun(workers: int, script: str, *arguments: str) -> tuple[str, ...]:
